@@ -1,0 +1,83 @@
+# One target per stage, one command per target. `make` lists them.  make STAGE CONFIG=... RUN=... ARGS="key=value ..."
+VENV   ?= .venv
+PYTHON ?= python3.11
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RUN    ?= runs/demo
+INPUT  ?=
+GPUS   ?= 1
+ARGS   ?=
+# Every stage takes CONFIG=; without it, the demo's.
+config  = $(if $(CONFIG),$(CONFIG),$(1))
+stage   = $(BIN)/python -m $(1) $(call config,$(2)) run=$(RUN) $(ARGS)
+LAUNCH  = $(BIN)/deepspeed --num_gpus $(GPUS) --no_local_rank --module
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo data clean-text dedup refine tokenizer shards pretrain export eval report doctor test test-full lint format samples
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make .venv with the pinned versions
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch setuptools wheel ninja py-cpuinfo
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## the whole chain on samples/ (or INPUT=folder RUN=runs/mine), from raw pages to report.html
+	$(BIN)/python -m mindllm.chain $(call config,configs/chain/demo.yaml) run=$(RUN) input=$(INPUT) num_processes=$(GPUS) $(ARGS)
+
+data: clean-text dedup refine ## raw pages to clean text: clean-text, dedup, refine
+
+clean-text: $(READY) ## extract text, drop low quality
+	$(call stage,data_pipeline clean,configs/data/sample.yaml)
+
+dedup: $(READY) ## drop exact and near duplicates
+	$(call stage,data_pipeline dedup,configs/data/sample.yaml)
+
+refine: $(READY) ## sensitive content, private data, repetition
+	$(call stage,data_pipeline refine,configs/data/sample.yaml)
+
+tokenizer: $(READY) ## train the tokenizer on clean text
+	$(call stage,mindllm.tokenizer train,configs/tokenizer/tiny.yaml)
+
+shards: $(READY) ## clean text to token shards
+	$(call stage,data_pipeline shard,configs/data/sample.yaml)
+
+pretrain: $(READY) ## pre-train under DeepSpeed (GPUS=n processes)
+	$(LAUNCH) mindllm.pretrain $(call config,configs/pretrain/tiny.yaml) run=$(RUN) $(ARGS)
+
+export: $(READY) ## the trained model as a Hugging Face folder
+	$(call stage,mindllm.export,configs/export/default.yaml)
+
+eval: $(READY) ## benchmarks (lm-eval), bits per byte, samples of generated text
+	$(call stage,eval harness,configs/eval/tiny.yaml)
+	$(call stage,eval bpb,configs/eval/tiny.yaml)
+	$(call stage,eval samples,configs/eval/tiny.yaml)
+
+report: $(READY) ## one HTML page about the run
+	$(call stage,eval report,configs/eval/tiny.yaml)
+
+doctor: $(READY) ## what this machine has, which paths will be taken, what is missing
+	$(BIN)/python -m mindllm.doctor
+
+test: $(READY) ## the tests, in under 10 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
+
+test-full: $(READY) ## the tests with the long matrices
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## put the code into the project's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+samples: $(READY) ## write samples/web anew from samples/prose
+	$(BIN)/python samples/build.py

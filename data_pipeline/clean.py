@@ -1,0 +1,191 @@
+"""Runs cleaners over shards (verbs clean and refine): one input shard in, one Parquet shard of the same name out.
+
+Each shard is one task: kept documents, dropped ones with their reason, and counts, written in that order of reversed
+importance (dropped, counts, kept last), so that a kept shard on disk means that all three are there. Memory: one row group.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import workers
+from data_pipeline.cleaners import build_cleaners
+from data_pipeline.config import DataConfig
+from data_pipeline.document import Cleaner, Document, Drop
+from data_pipeline.files import DROPPED_SCHEMA, SCHEMA, InputShard, list_shards, read, read_documents, write_rows
+from data_pipeline.sites import collect_phrases
+from mindllm.stage import Stage, hash_file, hash_json, read_json, require, write_json
+
+KEPT = ""  # the reason of a document that stays
+
+
+class Stats:
+    """Documents and UTF-8 bytes of text by (language, site, reason); reason "" means kept. Two Stats add up with +."""
+
+    def __init__(self, counts: dict[str, list[int]] | None = None):
+        self.counts = counts or {}
+
+    def add(self, document: Document, reason: str) -> None:
+        """Count one document."""
+        entry = self.counts.setdefault("\t".join((document.lang or "?", document.site, reason)), [0, 0])
+        entry[0] += 1
+        entry[1] += len(document.text.encode("utf-8", "ignore"))
+
+    def __add__(self, other: Stats) -> Stats:
+        merged = {k: list(v) for k, v in self.counts.items()}
+        for key, (documents, size) in other.counts.items():
+            entry = merged.setdefault(key, [0, 0])
+            entry[0] += documents
+            entry[1] += size
+        return Stats(dict(sorted(merged.items())))
+
+    def rows(self) -> Iterator[tuple[str, str, str, int, int]]:
+        """(language, site, reason, documents, bytes) a row."""
+        for key, (documents, size) in self.counts.items():
+            lang, site, reason = key.split("\t")
+            yield lang, site, reason, documents, size
+
+    def documents(self, kept: bool | None = None) -> int:
+        """Number of documents; only the kept or only the dropped ones if asked."""
+        return sum(n for _, _, reason, n, _ in self.rows() if kept is None or kept == (reason == KEPT))
+
+    def text_bytes(self) -> int:
+        """Bytes of text kept."""
+        return sum(size for _, _, reason, _, size in self.rows() if reason == KEPT)
+
+
+Reader = Callable[[Any], Iterable[Document]]
+
+
+def clean_shard(shard: InputShard, listed: dict[str, Any], out: Path, reader: Reader = read) -> Stats:
+    """Clean one shard into out/<name>.parquet, or return the counts of an earlier run that finished it."""
+    kept_path, counts_path = out / f"{shard.name}.parquet", out / "stats" / f"{shard.name}.json"
+    if kept_path.exists():
+        return Stats(read_json(counts_path))
+    cleaners = build_cleaners(listed, [], "")
+    stats = Stats()
+    with write_rows(kept_path, SCHEMA) as kept:
+        with write_rows(out / "dropped" / f"{shard.name}.parquet", DROPPED_SCHEMA) as dropped:
+            for document in reader(shard):
+                document, drop = apply(document, cleaners)
+                stats.add(document, drop.reason if drop else KEPT)
+                if drop is None:
+                    kept.add_document(document)
+                else:
+                    dropped.add(dropped_row(document, drop.reason))
+        write_json(counts_path, stats.counts)
+    return stats
+
+
+def apply(document: Document, cleaners: dict[str, Cleaner]) -> tuple[Document, Drop | None]:
+    """Run the cleaners in order until one drops the document. A cleaner that fails on it drops it, with the error as reason."""
+    if "broken" in document.meta:
+        return document, Drop(document.meta["broken"])
+    for name, cleaner in cleaners.items():
+        try:
+            result = cleaner(document)
+        except Exception as error:  # one bad document must not end the run; it is kept in dropped/ with this reason
+            return document, Drop(f"error:{name}:{type(error).__name__}")
+        if isinstance(result, Drop):
+            return document, result
+        document = result
+    return document, None
+
+
+def dropped_row(document: Document, reason: str) -> dict[str, str]:
+    """A row of dropped/<shard>.parquet."""
+    return {k: getattr(document, k) for k in ("id", "url", "site", "lang", "text")} | {"reason": reason}
+
+
+def clean(config: DataConfig) -> int:
+    """Raw files to clean text: format, charset, main content, density."""
+    shards = list_shards(config.sources, config.shard_bytes)
+    inputs = {name: _describe([s for s in shards if s.source == name]) for name in config.sources}
+    stage = Stage(config.folder("clean"), "clean", {"clean": config.clean, "shard_bytes": config.shard_bytes}, inputs)
+    if stage.start(config.force):
+        _run(stage, shards, config.clean, config, read)
+    return 0
+
+
+def refine(config: DataConfig) -> int:
+    """Sensitive content, private data, repetition within documents and across each site."""
+    before = require(config.folder("dedup"), "python -m data_pipeline dedup CONFIG")
+    stage = Stage(config.folder("refine"), "refine", {"refine": config.refine}, {"dedup": before["hash"]})
+    if stage.start(config.force):
+        listed = dict(config.refine)
+        shards = stage_shards(config.folder("dedup"))
+        if "repetition" in listed:
+            path = collect_phrases([s.path for s in shards], stage.folder / "sites.parquet", config.workers())
+            listed["repetition"] = {**(listed["repetition"] or {}), "site_phrases": str(path)}
+        _run(stage, shards, listed, config, read_stage_shard)
+    return 0
+
+
+def _run(stage: Stage, shards: list[Any], listed: dict[str, Any], config: DataConfig, reader: Reader) -> None:
+    task = functools.partial(clean_shard, listed=listed, out=stage.folder, reader=reader)
+    finish(stage, workers.run(task, shards, config.workers(), stage.name))
+
+
+def finish(stage: Stage, parts: Iterable[Stats]) -> None:
+    """Add up the counts of all shards, write stats.json and meta.json, print the table."""
+    stats = functools.reduce(Stats.__add__, parts, Stats())
+    write_json(stage.folder / "stats.json", stats.counts)
+    counts = {
+        "in": stats.documents(),
+        "out": stats.documents(kept=True),
+        "unit": "documents",
+        "bytes": stats.text_bytes(),
+    }
+    stage.finish(**counts)
+    print_stats(stage.name, stats)
+
+
+@dataclass(frozen=True)
+class StageShard(InputShard):
+    """A Parquet shard that an earlier stage wrote."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.root) / self.files[0]
+
+
+def stage_shards(folder: Path) -> list[StageShard]:
+    """The shards of a complete stage, by name."""
+    return [
+        StageShard(p.stem, (p.name,), "", str(folder)) for p in sorted(folder.glob("*.parquet")) if p.stem != "sites"
+    ]
+
+
+def read_stage_shard(shard: StageShard) -> Iterator[Document]:
+    """The documents of an earlier stage's shard."""
+    return read_documents(shard.path)
+
+
+def _describe(shards: list[InputShard]) -> dict[str, Any]:
+    """What the inputs of one source are, as counts and one hash over names and contents."""
+    files = [f"{f} {hash_file(Path(s.root) / f)}" for s in shards for f in s.files]
+    return {"files": len(files), "bytes": sum(s.num_bytes for s in shards), "hash": hash_json(files)}
+
+
+def print_stats(stage: str, stats: Stats) -> None:
+    """Kept and dropped documents by language, and the reasons, as a table."""
+    table = Table("language", "kept", "dropped", "kept bytes", "reasons", title=stage)
+    for lang in sorted({row[0] for row in stats.rows()}):
+        rows = [row for row in stats.rows() if row[0] == lang]
+        kept = sum(n for _, _, reason, n, _ in rows if reason == KEPT)
+        size = sum(b for _, _, reason, _, b in rows if reason == KEPT)
+        reasons: dict[str, int] = {}
+        for _, _, reason, n, _ in rows:
+            if reason != KEPT:
+                reasons[reason] = reasons.get(reason, 0) + n
+        shown = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1])[:4])
+        table.add_row(lang, str(kept), str(sum(reasons.values())), f"{size:,}", shown)
+    Console().print(table)

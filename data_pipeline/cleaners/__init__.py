@@ -1,0 +1,35 @@
+"""The cleaners, one rule a file. A cleaner is a frozen dataclass whose fields are its config keys and whose call is the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipeline.cleaners.density import Density
+from data_pipeline.cleaners.html import Html
+from data_pipeline.cleaners.pii import Pii
+from data_pipeline.cleaners.repetition import Repetition
+from data_pipeline.cleaners.sensitive import Sensitive
+from data_pipeline.document import Cleaner
+from mindllm.config import parse
+
+CLEANERS: dict[str, type] = {
+    "html": Html,
+    "density": Density,
+    "sensitive": Sensitive,
+    "pii": Pii,
+    "repetition": Repetition,
+}
+
+
+def build_cleaners(listed: Mapping[str, Any], problems: list[str], where: str) -> dict[str, Cleaner]:
+    """The cleaners named in a config section, in its order, with their settings; mistakes are appended to `problems`."""
+    built: dict[str, Cleaner] = {}
+    for name, settings in listed.items():
+        if name not in CLEANERS:
+            problems.append(f"{where}.{name}: unknown cleaner; there are {', '.join(CLEANERS)}")
+            continue
+        cleaner = parse(CLEANERS[name], settings or {}, problems, f"{where}.{name}.")
+        if cleaner is not None:
+            built[name] = cleaner
+    return built

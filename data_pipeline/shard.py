@@ -1,0 +1,153 @@
+"""Clean text to token shards (verb shard): encode every document, hold some out by duplicate cluster, permute, pack.
+
+Two passes: each refined shard is encoded to its own token file (one task a shard), then the documents of each source and split
+are gathered in keyed order, so that a training context does not hold one site after the other. Memory: 40 bytes a document and
+one file buffer; disk: the tokens twice until the work folder is removed at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import workers
+from data_pipeline.clean import StageShard, stage_shards
+from data_pipeline.config import DataConfig, ShardConfig
+from data_pipeline.files import read_documents
+from mindllm.config import UserError
+from mindllm.mixture import Permutation, mix
+from mindllm.shards import Shards, ShardWriter
+from mindllm.stage import Stage, atomic, read_json, require
+from mindllm.text import is_chinese
+from mindllm.tokenizer import Tokenizer, load_tokenizer
+
+_BATCH = 256  # documents encoded at a time
+
+
+def shard(config: DataConfig) -> int:
+    """Clean text to token shards: shards/<source>/{train,valid}."""
+    refined = require(config.folder("refine"), "python -m data_pipeline refine CONFIG")
+    tokenizer = load_tokenizer(config.shard.tokenizer)
+    settings = {k: v for k, v in asdict(config.shard).items() if k != "tokenizer"}
+    inputs = {"refine": refined["hash"], "tokenizer": tokenizer.fingerprint}
+    stage = Stage(config.folder("shards"), "shards", settings, inputs)
+    if not stage.start(config.force):
+        return 0
+    shards = stage_shards(config.folder("refine"))
+    task = functools.partial(
+        encode_shard, tokenizer=config.shard.tokenizer, out=stage.folder / "work", settings=config.shard
+    )
+    encoded = workers.run(task, shards, config.workers(), "shards")
+    metas = gather(encoded, stage.folder, tokenizer, config.shard)
+    shutil.rmtree(stage.folder / "work", ignore_errors=True)
+    total = sum(meta["tokens"] for meta in metas.values())
+    text_bytes = sum(meta["bytes"] for meta in metas.values())
+    stage.finish(**{"in": text_bytes, "out": total, "unit": "bytes -> tokens", "sources": _summary(metas)})
+    _print(metas)
+    return 0
+
+
+def encode_shard(shard: StageShard, tokenizer: str, out: Path, settings: ShardConfig) -> Path:
+    """Encode one refined shard into its own folder of token shards plus documents.npz (written last: complete)."""
+    folder = out / shard.name
+    if (folder / "documents.npz").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    model = load_tokenizer(tokenizer)
+    writer = ShardWriter(folder, model.vocab_size, model.eos_id, model.fingerprint)
+    sources: list[str] = []
+    valid: list[bool] = []
+    sizes: list[int] = []
+    batch: list[str] = []
+    for document in read_documents(shard.path):
+        sources.append(source_name(document.source, document.lang, settings.by_language))
+        valid.append(held_out(str(document.meta.get("cluster", document.id)), settings))
+        sizes.append(len(document.text.encode()))
+        batch.append(document.text)
+        if len(batch) == _BATCH:
+            _encode(model, writer, batch, sizes)
+            batch = []
+    _encode(model, writer, batch, sizes)
+    writer.finish()
+    with atomic(folder / "documents.npz") as path, open(path, "wb") as file:
+        np.savez(
+            file, sources=np.array(sources, dtype=np.str_), valid=np.array(valid, dtype=bool), sizes=np.array(sizes)
+        )
+    return folder
+
+
+def _encode(model: Tokenizer, writer: ShardWriter, batch: list[str], sizes: list[int]) -> None:
+    start = len(sizes) - len(batch)
+    for offset, ids in enumerate(model.encode_batch(batch)):
+        writer.add(ids, sizes[start + offset])
+
+
+def source_name(source: str, lang: str, by_language: bool) -> str:
+    """The training source of a document: its own, or split by language (web-zh, web-en, web-other)."""
+    return f"{source}-{'zh' if is_chinese(lang) else 'en' if lang == 'en' else 'other'}" if by_language else source
+
+
+def held_out(cluster: str, settings: ShardConfig) -> bool:
+    """Whether a document is validation text: a keyed hash of its duplicate cluster, so near-duplicates stay together."""
+    return xxhash.xxh3_64_intdigest(cluster.encode(), seed=settings.seed) < settings.valid_fraction * 2.0**64
+
+
+def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: ShardConfig) -> dict[str, dict[str, Any]]:
+    """Write shards/<source>/{train,valid} from the encoded shards; what is complete stays. Returns {"source/split": meta}."""
+    tables = [np.load(folder / "documents.npz", allow_pickle=False) for folder in encoded]
+    names = sorted({str(name) for table in tables for name in np.unique(table["sources"])})
+    if not names:
+        raise UserError("shards: no document is left after cleaning; look at the reasons in */stats.json")
+    metas: dict[str, dict[str, Any]] = {}
+    for name in names:
+        for split in ("train", "valid"):
+            chosen = [np.flatnonzero((t["sources"] == name) & (t["valid"] == (split == "valid"))) for t in tables]
+            if sum(map(len, chosen)):
+                folder = out / name / split
+                meta = read_json(folder / "meta.json") or _write(folder, encoded, tables, chosen, tokenizer, settings)
+                metas[f"{name}/{split}"] = meta
+    return metas
+
+
+def _write(
+    folder: Path,
+    encoded: list[Path],
+    tables: list[Any],
+    chosen: list[np.ndarray],
+    tokenizer: Tokenizer,
+    settings: ShardConfig,
+) -> dict[str, Any]:
+    """One source and split, its documents in keyed order."""
+    where = np.concatenate([np.full(len(rows), k) for k, rows in enumerate(chosen)])
+    rows = np.concatenate(chosen)
+    stores = [Shards(folder) for folder in encoded]
+    ends = [np.append(0, store.all_ends()).astype(np.int64) for store in stores]
+    sizes = [table["sizes"] for table in tables]
+    writer = ShardWriter(
+        folder, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.fingerprint, settings.max_tokens_per_file
+    )
+    order = Permutation(len(rows), mix(settings.seed, 3))
+    for i in range(len(rows)):
+        shard, row = int(where[order[i]]), int(rows[order[i]])
+        writer.add(stores[shard].read(ends[shard][row], ends[shard][row + 1] - 1), int(sizes[shard][row]))
+    return writer.finish()
+
+
+def _summary(metas: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
+    return {name: {k: meta[k] for k in ("documents", "tokens", "bytes")} for name, meta in metas.items()}
+
+
+def _print(metas: dict[str, dict[str, Any]]) -> None:
+    table = Table("source", "documents", "tokens", "bytes", "bytes per token", title="shards")
+    for name, meta in metas.items():
+        ratio = meta["bytes"] / max(1, meta["tokens"])
+        table.add_row(name, f"{meta['documents']:,}", f"{meta['tokens']:,}", f"{meta['bytes']:,}", f"{ratio:.2f}")
+    Console().print(table)

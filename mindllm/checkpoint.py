@@ -1,0 +1,109 @@
+"""Checkpoints of a training run: folders step-00012000, complete when their meta.json is there and their files have its sizes.
+
+A checkpoint is written under a temporary name and renamed after its meta.json, so a kill while saving leaves the previous one
+in place. It holds DeepSpeed's files (weights, optimizer) and our Progress; random state and data order need no saving, because
+both are pure functions of seed and step. Older ones are pruned only after a newer one is complete.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mindllm import engine as door
+from mindllm.config import UserError
+from mindllm.engine import Engine
+from mindllm.stage import differences, read_json, write_json
+
+_NAME = re.compile(r"^step-(\d{8})$")
+
+
+@dataclass
+class Progress:
+    """Where a run stands. skipped: ranges of steps passed over. fingerprints: what it was trained on and as what."""
+
+    step: int = 0
+    tokens: int = 0
+    skipped: list[list[int]] = field(default_factory=list)
+    fingerprints: dict[str, Any] = field(default_factory=dict)
+
+
+def folder_name(step: int) -> str:
+    """step-00012000."""
+    return f"step-{step:08d}"
+
+
+def save(engine: Engine, out: Path, progress: Progress, rank: int, keep_last: int) -> None:
+    """Write a checkpoint (all processes call it) and prune older ones down to `keep_last`."""
+    name = folder_name(progress.step)
+    temporary = f"{name}.tmp"
+    if rank == 0:
+        shutil.rmtree(out / temporary, ignore_errors=True)
+        shutil.rmtree(
+            out / name, ignore_errors=True
+        )  # only ever an incomplete or damaged one: complete ones are not saved twice
+    door.barrier()
+    engine.save(out, temporary)
+    door.barrier()
+    if rank == 0:
+        files = {p.name: p.stat().st_size for p in sorted((out / temporary).iterdir())}
+        write_json(out / temporary / "meta.json", {**asdict(progress), "files": files})
+        (out / temporary).rename(out / name)
+        _prune(out, keep_last)
+    door.barrier()
+
+
+def latest(out: Path) -> Path | None:
+    """The newest complete checkpoint; an incomplete or damaged newer one is named and passed over."""
+    for folder in sorted((p for p in out.glob("step-*") if _NAME.match(p.name)), reverse=True):
+        problem = damage(folder)
+        if problem is None:
+            return folder
+        print(f"checkpoint {folder} is damaged ({problem}); using the one before it", flush=True)
+    return None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        meta = read_json(folder / "meta.json")
+    except RuntimeError as error:
+        return str(error)
+    if meta is None:
+        return "no meta.json"
+    for name, size in meta["files"].items():
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+    return None
+
+
+def resume(engine: Engine, folder: Path, fingerprints: dict[str, Any]) -> Progress:
+    """Load weights and optimizer; refuse a run made from other data, tokenizer or model, showing the difference."""
+    progress = read_progress(folder)
+    different = list(differences(progress.fingerprints, fingerprints))
+    if different:
+        lines = "\n".join(f"  {line}" for line in different)
+        raise UserError(
+            f"{folder} belongs to another run (there -> now):\n{lines}\nUse another out=... folder, or the old settings."
+        )
+    engine.load(folder.parent, folder.name)
+    return progress
+
+
+def read_progress(folder: Path) -> Progress:
+    """The Progress in a complete checkpoint."""
+    meta = read_json(folder / "meta.json")
+    return Progress(**{k: meta[k] for k in ("step", "tokens", "skipped", "fingerprints")})
+
+
+def _prune(out: Path, keep_last: int) -> None:
+    complete = [p for p in sorted(out.glob("step-*")) if _NAME.match(p.name) and damage(p) is None]
+    for folder in complete[:-keep_last]:
+        (folder / "meta.json").unlink()  # first: what is half deleted must not look complete
+        shutil.rmtree(folder)

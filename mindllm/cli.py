@@ -1,0 +1,102 @@
+"""The one command line of all packages: `python -m PACKAGE [VERB] CONFIG key=value ...`.
+
+A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go stale.
+What the user did wrong (UserError) ends in one message and exit code 2; anything else is our bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mindllm.config import UserError, load
+
+
+class Verb(NamedTuple):
+    """A command: the dataclass its YAML is read into, and the function that does the work (its return value is the exit code)."""
+
+    config: type
+    run: Callable[[Any], int | None]
+
+
+def main(program: str, verbs: Verb | dict[str, Verb], arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, load the config, run the verb; returns the exit code (0 done, 1 failed, 2 wrong use)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(program, verbs, words)
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _dispatch(program: str, verbs: Verb | dict[str, Verb], words: list[str]) -> int:
+    if isinstance(verbs, dict):
+        if not words or words[0] in ("-h", "--help"):
+            print(_list_verbs(program, verbs))
+            return 0 if words else 2
+        name = words.pop(0)
+        if name not in verbs:
+            raise UserError(f"unknown verb {name!r}; there are {', '.join(verbs)}")
+        verb, program = verbs[name], f"{program} {name}"
+    else:
+        verb = verbs
+    if any(w in ("-h", "--help") for w in words):
+        print(_describe(program, verb))
+        return 0
+    flags = [w for w in words if w.startswith("-")]
+    if flags:
+        raise UserError(f"{flags[0]}: options are written key=value, without dashes; --help lists the keys")
+    paths = [w for w in words if "=" not in w]
+    if len(paths) != 1:
+        raise UserError(
+            f"expected one config file, got {len(paths)}: {program} CONFIG.yaml key=value ...; --help lists the keys"
+        )
+    return verb.run(load(verb.config, paths[0], [w for w in words if "=" in w])) or 0
+
+
+def _list_verbs(program: str, verbs: dict[str, Verb]) -> str:
+    width = max(map(len, verbs))
+    lines = [f"  {name:{width}}  {_first_line(verb.run)}" for name, verb in verbs.items()]
+    return "\n".join([f"{program} VERB CONFIG.yaml key=value ...   (VERB --help lists its keys)", *lines])
+
+
+def _describe(program: str, verb: Verb) -> str:
+    head = [
+        f"{program} CONFIG.yaml key=value ...",
+        "",
+        inspect.getdoc(verb.run) or "",
+        "",
+        inspect.getdoc(verb.config) or "",
+        "",
+        "keys:",
+    ]
+    return "\n".join(head + list(_keys(verb.config, "")))
+
+
+def _keys(cls: type, prefix: str) -> typing.Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        hint = hints[f.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(typing.cast(type, hint), f"{prefix}{f.name}.")
+            continue
+        default = "(required)"
+        if f.default is not dataclasses.MISSING:
+            default = f"= {f.default!r}"
+        elif f.default_factory is not dataclasses.MISSING:
+            default = f"= {f.default_factory()!r}"
+        name = (
+            hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+        )
+        yield f"  {prefix}{f.name}: {name} {default}"
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").split("\n")[0]

@@ -1,0 +1,159 @@
+"""The only door to DeepSpeed: process group, gradients, optimizer, ZeRO, checkpoint files. No other file imports it.
+
+The DeepSpeed JSON is derived from TrainConfig; extra keys pass through, contradicting ones are refused. DeepSpeed divides the
+loss by the accumulation steps and averages over processes; `backward` undoes both, so that a gradient is the plain sum over the
+global batch of what the caller handed in. Its ops that would be compiled at first use (80 s on a CPU) are switched off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before the import: it looks for a device and warns otherwise
+
+import deepspeed
+import torch.distributed as dist
+from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+from torch import Tensor, nn
+
+DERIVED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping",
+                "optimizer", "scheduler", "bf16", "fp16", "data_types")  # fmt: skip
+
+
+def init_distributed() -> tuple[int, int, torch.device]:
+    """Join the process group of the launcher (or a group of one); returns (rank, number of processes, device)."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("MASTER_PORT", "0" if os.environ["WORLD_SIZE"] == "1" else "29500")
+    compatible = getattr(deepspeed.ops, "__compatible_ops__", {})
+    compatible["deepspeed_shm_comm"] = False  # would be compiled at first use; gloo does the same
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    with _quiet():
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return dist.get_rank(), dist.get_world_size(), device
+
+
+class Engine:
+    """A model and its AdamW under DeepSpeed. `accumulation` micro-batches per process make one optimizer step."""
+
+    def __init__(
+        self, model: nn.Module, groups: list[dict[str, Any]], *, precision: str, zero_stage: int, micro_batch_size: int,
+        accumulation: int, max_grad_norm: float, betas: tuple[float, float], eps: float, extra: Mapping[str, Any],
+    ):  # fmt: skip
+        self.accumulation, self.world = accumulation, dist.get_world_size()
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps)
+        settings = {
+            "train_micro_batch_size_per_gpu": micro_batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": max_grad_norm,
+            "bf16": {"enabled": precision == "bf16"},
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "zero_optimization": {"stage": zero_stage},
+            "steps_per_print": 1 << 60,
+            **extra,
+        }
+        if zero_stage == 0 and precision == "bf16":
+            settings["data_types"] = {"grad_accum_dtype": "bf16"}  # DeepSpeed has no other mix without ZeRO
+        with _quiet():
+            self._engine = deepspeed.initialize(
+                model=model, optimizer=optimizer, config=settings, dist_init_required=False
+            )[0]
+
+    @property
+    def model(self) -> nn.Module:
+        """What to call for a forward pass."""
+        return self._engine
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of `loss` (this process's part of a global sum). On the last micro-batch the update is left to `step`."""
+        self._engine.backward(loss * (self.accumulation * self.world))
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+
+    def step(self, lr: float) -> float:
+        """Clip and update with this learning rate; returns the norm of the global gradient before clipping."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm())  # sync: one number from the device a step
+
+    def save(self, folder: Path, tag: str) -> None:
+        """Write DeepSpeed's files into folder/tag; every process must call it."""
+        with _quiet():
+            self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+        if dist.get_rank() == 0:
+            for script in (
+                "zero_to_fp32.py",
+                "zero_to_torch.py",
+            ):  # DeepSpeed leaves a copy of its converters beside each run
+                (folder / script).unlink(missing_ok=True)
+
+    def load(self, folder: Path, tag: str) -> None:
+        """Restore weights and optimizer from folder/tag. Raises RuntimeError when DeepSpeed finds nothing it can load."""
+        with _quiet():
+            path, _ = self._engine.load_checkpoint(str(folder), tag=tag)
+        if path is None:
+            raise RuntimeError(f"{folder / tag}: DeepSpeed could not load this checkpoint")
+
+
+def sum_over_processes(values: list[float], device: torch.device) -> list[float]:
+    """Add numbers up over all processes, in double precision. sync: a few bytes."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return [float(x) for x in tensor]
+
+
+def from_rank_zero(value: Any) -> Any:
+    """The object that rank 0 holds, on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    dist.barrier()
+
+
+def shutdown() -> None:
+    """Leave the process group, so that the interpreter can end quietly."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def load_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
+    """The model's weights by name (fp32, CPU) from a checkpoint folder, as its forward pass saw them.
+
+    Up to ZeRO-2 every process holds them all, so they are read from one file, without unpickling code (weights_only). ZeRO-3
+    scatters them: there DeepSpeed's own reader puts the fp32 parts together, which unpickles; only load what you trust.
+    """
+    if zero_stage == 3:
+        with _quiet():
+            return dict(get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name))
+    state = torch.load(folder / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=True)
+    return {name: weight.float() for name, weight in state["module"].items()}
+
+
+def version() -> str:
+    """DeepSpeed's version."""
+    return str(deepspeed.__version__)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """DeepSpeed prints to stdout while it sets up; errors still come as exceptions and on stderr."""
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        yield

@@ -1,0 +1,180 @@
+"""A stage's folder is complete (meta.json), begun (plan.json) or absent; nothing in between can be mistaken for done.
+
+plan.json is written first and names what the folder is being made from (config and inputs, hashed); meta.json is written last
+and adds what came out. The same plan again: done, or continued where it was killed. Another plan: refused with the difference
+shown, unless force=true, which throws the old output away. Every file inside is written under a temporary name, synced and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mindllm
+from mindllm.config import UserError
+
+_VERSIONED = (
+    "torch",
+    "numpy",
+    "pyarrow",
+    "sentencepiece",
+    "transformers",
+    "deepspeed",
+    "lm_eval",
+    "rensa",
+    "resiliparse",
+)
+_SAMPLED_BYTES = 1 << 20
+
+
+class Stage:
+    """One output folder and the plan it is made from. `start()` says whether there is work; `finish()` marks it complete."""
+
+    def __init__(self, folder: str | Path, name: str, config: dict[str, Any], inputs: dict[str, Any]):
+        self.folder, self.name = Path(folder), name
+        self.plan = json.loads(
+            json.dumps({"stage": name, "config": config, "inputs": inputs})
+        )  # tuples become lists, as on disk
+        self.plan["hash"] = hash_json(self.plan)
+        self._started = time.monotonic()
+
+    def start(self, force: bool = False) -> bool:
+        """True: do (or continue) the work. False: it is complete. Raises UserError when the folder holds something else."""
+        old = read_json(self.folder / "meta.json") or read_json(self.folder / "plan.json")
+        if old is not None and old.get("hash") != self.plan["hash"]:
+            if not force:
+                raise UserError(self._difference(old))
+            print(f"{self.name}: {self.folder} was made from something else; recomputing it (force=true)", flush=True)
+            self._clear()
+        elif (self.folder / "meta.json").exists():
+            print(f"{self.name}: done before, nothing to do ({self.folder / 'meta.json'})", flush=True)
+            return False
+        elif old is None and self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(
+                f"{self.name}: {self.folder} holds files that no stage of ours has written; choose another folder"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "plan.json").exists():
+            write_json(self.folder / "plan.json", self.plan)
+        return True
+
+    def finish(self, **counts: Any) -> dict[str, Any]:
+        """Write meta.json: from here on the stage is complete. `counts` should hold in, out and unit for the closing table."""
+        seconds = round(time.monotonic() - self._started, 3)
+        meta = {**self.plan, "counts": counts, "seconds": seconds, "versions": versions()}
+        write_json(self.folder / "meta.json", meta)
+        return meta
+
+    def _clear(self) -> None:
+        (self.folder / "meta.json").unlink(missing_ok=True)  # first: what is half deleted must not look complete
+        for path in sorted(self.folder.iterdir(), key=lambda p: p.name == "plan.json"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _difference(self, old: dict[str, Any]) -> str:
+        lines = list(
+            differences({k: old.get(k) for k in ("config", "inputs")}, {k: self.plan[k] for k in ("config", "inputs")})
+        )
+        shown = [f"  {line}" for line in lines[:12]] + (
+            [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
+        )
+        head = f"{self.name}: {self.folder} was made from something else (there -> now):"
+        return "\n".join([head, *shown, "Add force=true to recompute it, or choose another run=... folder."])
+
+
+def require(folder: str | Path, maker: str) -> dict[str, Any]:
+    """The meta.json of a complete stage that this one reads. Raises UserError naming the command that makes it."""
+    meta = read_json(Path(folder) / "meta.json")
+    if meta is None:
+        state = "is not complete" if Path(folder).exists() else "does not exist"
+        raise UserError(f"{folder} {state} (no meta.json); make it first: {maker}")
+    return meta
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """Lines `key: old -> new` for every leaf that differs between two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            yield from differences(
+                old.get(key, "(absent)"), new.get(key, "(absent)"), f"{where}.{key}" if where else str(key)
+            )
+    elif old != new:
+        yield f"{where}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"
+
+
+def hash_json(value: Any) -> str:
+    """16 hex digits of SHA-256 over canonical JSON; key order does matter where order means something (lists of cleaners)."""
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def hash_file(path: str | Path) -> str:
+    """Size and SHA-256 of the first and last MiB: sees every change of a small file, most of a big one, without reading terabytes."""
+    size = os.path.getsize(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(_SAMPLED_BYTES))
+        if size > 2 * _SAMPLED_BYTES:
+            file.seek(-_SAMPLED_BYTES, os.SEEK_END)
+        digest.update(file.read(_SAMPLED_BYTES))
+    return f"{size}:{digest.hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; synced and renamed onto `path` when the block ends well, else removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole UTF-8 text file, complete or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write one JSON value, readable, complete or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value in a file, or None where there is no such file. A damaged file is a RuntimeError that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise RuntimeError(f"{path}: damaged ({error}); delete its folder and run the stage again") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of the packages whose release can change an output."""
+    found = {"mindllm": mindllm.__version__}
+    for name in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

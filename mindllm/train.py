@@ -1,0 +1,249 @@
+"""TrainConfig and the only training loop: pre-training, tuning, sweeps and dialogue models all run through `train`.
+
+The loss of a step is the sum over its targets divided by their number in the whole global batch, so neither the micro-batch
+size nor the number of processes nor masked positions change what is optimised. Batches and learning rate are pure functions of
+the step: resuming is starting the loop at another step. A non-finite loss or gradient ends the run before it is saved.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from mindllm import checkpoint
+from mindllm import engine as door
+from mindllm.checkpoint import Progress
+from mindllm.engine import DERIVED_KEYS, Engine
+from mindllm.metrics import Metrics
+from mindllm.stage import write_text
+
+
+@dataclass
+class TrainConfig:
+    """How a model is trained. Batch sizes are in sequences (samples); reports are in tokens.
+
+    batch_size: sequences of one optimizer step over all processes.  micro_batch_size: of one forward pass of one process.
+    schedule: after linear warm-up, `cosine` or `linear` down to min_lr_ratio, `wsd` (constant, then linear over the last
+    decay_ratio of the steps), or `constant`.  deepspeed: extra keys for DeepSpeed's JSON.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    micro_batch_size: int = 8
+    learning_rate: float = 1e-3
+    min_lr_ratio: float = 0.1
+    warmup_steps: int = 20
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    decay_ratio: float = 0.2
+    weight_decay: float = 0.1
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    zero_stage: int = 1
+    seed: int = 1
+    num_threads: int = 0
+    log_every: int = 10
+    eval_every: int = 100
+    save_every: int = 100
+    keep_last: int = 2
+    deepspeed: dict[str, Any] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, a line each."""
+        for name in ("steps", "batch_size", "micro_batch_size", "log_every", "eval_every", "save_every", "keep_last"):
+            if getattr(self, name) < 1:
+                yield f"{name}: must be at least 1"
+        if self.micro_batch_size > 0 and self.batch_size % self.micro_batch_size:
+            yield f"batch_size: {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}"
+        if self.zero_stage not in (0, 1, 2, 3):
+            yield f"zero_stage: {self.zero_stage} is not 0, 1, 2 or 3"
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            yield "betas: two numbers in [0, 1)"
+        if self.learning_rate <= 0 or not 0 <= self.min_lr_ratio <= 1 or not 0 < self.decay_ratio <= 1:
+            yield "learning_rate must be above 0, min_lr_ratio in [0, 1], decay_ratio in (0, 1]"
+        if not 0 <= self.warmup_steps <= self.steps:
+            yield f"warmup_steps: {self.warmup_steps} is not between 0 and steps {self.steps}"
+        for key in self.deepspeed:
+            if key in DERIVED_KEYS:
+                yield f"deepspeed.{key}: is derived from the other keys here; set those"
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches per process and step."""
+        return self.batch_size // (self.micro_batch_size * world)
+
+
+class Batches(Protocol):
+    """A pure function of the step: the micro-batches (B, T + 1) of token ids for one of `world` processes."""
+
+    def __call__(self, step: int, rank: int, world: int) -> list[np.ndarray]: ...
+
+
+class Loss(Protocol):
+    """Loss terms of a micro-batch. A term is a sum over its own kind of targets; the loop divides by their global number."""
+
+    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """Move a micro-batch to the device, as the model wants it."""
+
+    def counts(self, batch: dict[str, Tensor]) -> dict[str, int]:
+        """Number of targets of every term, the same terms for every batch."""
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Summed loss of every term (fp32 scalars)."""
+
+
+class NextToken:
+    """The language-modelling loss: token t + 1 from the tokens up to t."""
+
+    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """int64 (B, T + 1) to input_ids and labels (B, T)."""
+        tokens = torch.from_numpy(batch).to(device, non_blocking=True)
+        return {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+
+    def counts(self, batch: dict[str, Tensor]) -> dict[str, int]:
+        """Every position is a target."""
+        return {"loss": batch["labels"].numel()}
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The model sums its own loss, so that the head runs in chunks."""
+        return {"loss": model(batch["input_ids"], labels=batch["labels"])}
+
+
+class Result(NamedTuple):
+    """How a run ended: finished all steps, or was asked to stop (and saved)."""
+
+    progress: Progress
+    finished: bool
+    last_valid: dict[str, float]
+
+
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+def train(
+    model: nn.Module, batches: Batches, config: TrainConfig, out: Path, *, rank: int, world: int, device: torch.device,
+    fingerprints: dict[str, Any], flops_per_token: float, validate: Validate, loss: Loss | None = None,
+) -> Result:  # fmt: skip
+    """Train `model` in `out` from its newest checkpoint (or the start) to config.steps. All processes call it.
+
+    Raises UserError when the checkpoint there belongs to another run, RuntimeError when loss or gradient stop being finite.
+    """
+    loss = loss or NextToken()
+    torch.set_num_threads(
+        config.num_threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    )
+    engine = _engine(model.to(device), config, world)
+    start = checkpoint.latest(out)
+    progress = checkpoint.resume(engine, start, fingerprints) if start else Progress(fingerprints=fingerprints)
+    if start and rank == 0:
+        print(f"resuming from {start}", flush=True)
+    metrics = Metrics(out if rank == 0 else None, progress.step, config.steps, flops_per_token, world)
+    stop = _StopRequest()
+    valid: dict[str, float] = {}
+    saved = progress.step
+    while progress.step < config.steps and not stop.agreed:
+        lr = lr_at(progress.step, config)
+        mean_loss, num_tokens, stop.agreed = _forward_backward(
+            engine, loss, batches(progress.step, rank, world), device, stop
+        )
+        grad_norm = engine.step(lr)
+        if not math.isfinite(grad_norm):
+            raise RuntimeError(
+                f"step {progress.step + 1}: gradient norm is {grad_norm}; the last checkpoint is the one to go on from"
+            )
+        progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
+        show = progress.step % config.log_every == 0 or progress.step == config.steps
+        metrics.step(progress.step, mean_loss, lr, grad_norm, num_tokens, progress.tokens, show)
+        if progress.step % config.eval_every == 0 or progress.step == config.steps:
+            valid = validate(engine.model)
+            metrics.valid(progress.step, valid)
+            metrics.restart_clock()
+        if progress.step % config.save_every == 0 or progress.step == config.steps or stop.agreed:
+            checkpoint.save(engine, out, progress, rank, config.keep_last)
+            saved = progress.step
+            metrics.restart_clock()
+    assert saved == progress.step, "the loop must not end with unsaved steps"
+    metrics.close()
+    return Result(progress, progress.step >= config.steps, valid)
+
+
+def _forward_backward(
+    engine: Engine, loss: Loss, micro_batches: list[np.ndarray], device: torch.device, stop: _StopRequest
+) -> tuple[float, int, bool]:
+    """Gradients of one step; returns (mean loss, targets in the global batch, whether any process was asked to stop)."""
+    prepared = [loss.prepare(batch, device) for batch in micro_batches]
+    counts: dict[str, int] = {}
+    for batch in prepared:
+        for name, count in loss.counts(batch).items():
+            counts[name] = counts.get(name, 0) + count
+    *totals, stopping = door.sum_over_processes([*map(float, counts.values()), float(stop.asked)], device)
+    share = {name: 1.0 / max(1.0, total) for name, total in zip(counts, totals, strict=True)}
+    value = torch.zeros((), dtype=torch.float64, device=device)
+    for batch in prepared:
+        terms = loss(engine.model, batch)
+        combined = torch.stack([terms[name] * share[name] for name in share]).sum()
+        value += combined.detach()
+        engine.backward(combined)
+    mean_loss = door.sum_over_processes([float(value)], device)[0]  # sync: one number a step
+    if not math.isfinite(mean_loss):
+        raise RuntimeError(
+            f"the loss is {mean_loss}; nothing was updated, the last checkpoint is the one to go on from"
+        )
+    return mean_loss, round(totals[0]), stopping > 0
+
+
+def lr_at(step: int, config: TrainConfig) -> float:
+    """Learning rate of a step (0-based): linear warm-up, then the schedule. Cosine: Loshchilov and Hutter 2016, eq. 5."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    floor = config.min_lr_ratio
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "cosine":
+        return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+    if config.schedule == "wsd":
+        done = max(0.0, done - (1 - config.decay_ratio)) / config.decay_ratio
+    return config.learning_rate * (1 - (1 - floor) * done)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (norms) do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.dim() >= 2]
+    others = [p for p in parameters if p.dim() < 2]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _engine(model: nn.Module, config: TrainConfig, world: int) -> Engine:
+    return Engine(
+        model, parameter_groups(model, config.weight_decay), precision=config.precision, zero_stage=config.zero_stage,
+        micro_batch_size=config.micro_batch_size, accumulation=config.accumulation(world), max_grad_norm=config.max_grad_norm,
+        betas=(config.betas[0], config.betas[1]), eps=config.eps, extra=config.deepspeed,
+    )  # fmt: skip
+
+
+class _StopRequest:
+    """Set by SIGTERM; the processes agree on it once a step, so that all save the same one."""
+
+    def __init__(self) -> None:
+        self.asked = self.agreed = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+
+def write_config(out: Path, config: Any) -> None:
+    """config.yaml of a run folder: everything the run was started with, defaults included."""
+    write_text(out / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
