@@ -1,7 +1,7 @@
-"""The whole chain, stage after stage, each as the command that a user would type; ends with one table of what every stage did.
+"""The whole chain, stage after stage, each as the command that a user would type; ends with one table of what they did.
 
-This file knows no stage from the inside: it runs commands and reads their meta.json, so that data, training and evaluation stay
-apart. A stage that is done says so and costs its start-up; a stage that fails ends the chain with its exit code.
+This file knows no stage from the inside: it runs commands and reads their meta.json, so that data, training and evaluation
+stay apart. A stage that is done says so and costs its start-up; a stage that fails ends the chain with its exit code.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ _TAKES_INPUT = "clean"  # the stage that reads raw pages; the others read what i
 
 @dataclass
 class StageConfig:
-    """One stage. command: module and verb.  config: its YAML.  set: overrides.  folder: where its meta.json appears, inside run."""
+    """One stage. command: module and verb.  config: its YAML.  set: overrides.
+
+    folder: where its meta.json appears inside the run (empty: it writes none and has no line in the table).
+    """
 
     command: str
     config: str
-    folder: str
+    folder: str = ""
     set: list[str] = field(default_factory=list)
 
     def problems(self) -> Iterator[str]:
@@ -46,8 +49,8 @@ class StageConfig:
 class ChainConfig:
     """A chain of stages in one run folder.
 
-    run: the folder.  input: raw pages (empty: what the data config names).  num_processes: of the training, under the launcher.
-    force: recompute stages that were made with other settings.
+    run: the folder.  input: raw pages (empty: what the data config names).  num_processes: of the training, under the
+    launcher.  force: recompute stages that were made with other settings.  set: stage -> more overrides.
     """
 
     stages: dict[str, StageConfig]
@@ -112,6 +115,8 @@ def print_table(config: ChainConfig, walls: dict[str, float]) -> None:
         "stage", "in", "out", "unit", "seconds", "rate", title=f"{config.run}: {sum(walls.values()):.0f} s in all"
     )
     for name, stage in config.stages.items():
+        if not stage.folder:
+            continue
         meta = read_json(Path(config.run) / stage.folder / "meta.json")
         if meta is None:
             raise UserError(

@@ -1,4 +1,4 @@
-"""`make doctor`: one screen that says what this machine has, which paths will be taken, what is missing and how to get it."""
+"""`make doctor`: one screen that says what this machine has, which paths will be taken, and what is missing."""
 
 from __future__ import annotations
 
