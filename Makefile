@@ -10,7 +10,7 @@ ARGS   ?=
 # Every stage takes CONFIG=; without it, the demo's.
 config  = $(if $(CONFIG),$(CONFIG),$(1))
 stage   = $(BIN)/python -m $(1) $(call config,$(2)) run=$(RUN) $(ARGS)
-LAUNCH  = $(BIN)/deepspeed --num_gpus $(GPUS) --no_local_rank --module
+LAUNCH  = $(BIN)/deepspeed --log_level warning --num_gpus $(GPUS) --no_local_rank --module
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help

@@ -1,7 +1,8 @@
 """Runs cleaners over shards (verbs clean and refine): one input shard in, one Parquet shard of the same name out.
 
 Each shard is one task: kept documents, dropped ones with their reason, and counts, written in that order of reversed
-importance (dropped, counts, kept last), so that a kept shard on disk means that all three are there. Memory: one row group.
+importance (dropped, counts, kept last), so that a kept shard on disk means that all three are there. Memory: one row
+group.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from data_pipeline import workers
 from data_pipeline.cleaners import build_cleaners
-from data_pipeline.config import DataConfig
+from data_pipeline.config import DataConfig, Source
 from data_pipeline.document import Cleaner, Document, Drop
 from data_pipeline.files import DROPPED_SCHEMA, SCHEMA, InputShard, list_shards, read, read_documents, write_rows
 from data_pipeline.sites import collect_phrases
@@ -49,7 +50,8 @@ class Stats:
     def rows(self) -> Iterator[tuple[str, str, str, int, int]]:
         """(language, site, reason, documents, bytes) a row."""
         for key, (documents, size) in self.counts.items():
-            lang, site, reason = key.split("\t")
+            lang, rest = key.split("\t", 1)
+            site, reason = rest.rsplit("\t", 1)  # a site may hold anything
             yield lang, site, reason, documents, size
 
     def documents(self, kept: bool | None = None) -> int:
@@ -67,7 +69,7 @@ Reader = Callable[[Any], Iterable[Document]]
 def clean_shard(shard: InputShard, listed: dict[str, Any], out: Path, reader: Reader = read) -> Stats:
     """Clean one shard into out/<name>.parquet, or return the counts of an earlier run that finished it."""
     kept_path, counts_path = out / f"{shard.name}.parquet", out / "stats" / f"{shard.name}.json"
-    if kept_path.exists():
+    if kept_path.exists() and counts_path.exists():
         return Stats(read_json(counts_path))
     cleaners = build_cleaners(listed, [], "")
     stats = Stats()
@@ -85,7 +87,7 @@ def clean_shard(shard: InputShard, listed: dict[str, Any], out: Path, reader: Re
 
 
 def apply(document: Document, cleaners: dict[str, Cleaner]) -> tuple[Document, Drop | None]:
-    """Run the cleaners in order until one drops the document. A cleaner that fails on it drops it, with the error as reason."""
+    """Run the cleaners in order until one drops the document; one that fails drops it, with the error as reason."""
     if "broken" in document.meta:
         return document, Drop(document.meta["broken"])
     for name, cleaner in cleaners.items():
@@ -107,8 +109,11 @@ def dropped_row(document: Document, reason: str) -> dict[str, str]:
 def clean(config: DataConfig) -> int:
     """Raw files to clean text: format, charset, main content, density."""
     shards = list_shards(config.sources, config.shard_bytes)
-    inputs = {name: _describe([s for s in shards if s.source == name]) for name in config.sources}
-    stage = Stage(config.folder("clean"), "clean", {"clean": config.clean, "shard_bytes": config.shard_bytes}, inputs)
+    inputs = {
+        name: _describe(source, [s for s in shards if s.source == name]) for name, source in config.sources.items()
+    }
+    settings = {"clean": config.clean, "shard_bytes": config.shard_bytes}
+    stage = Stage(config.folder("clean"), "clean", settings, inputs | _named_files(config.clean))
     if stage.start(config.force):
         _run(stage, shards, config.clean, config, read)
     return 0
@@ -117,7 +122,8 @@ def clean(config: DataConfig) -> int:
 def refine(config: DataConfig) -> int:
     """Sensitive content, private data, repetition within documents and across each site."""
     before = require(config.folder("dedup"), "python -m data_pipeline dedup CONFIG")
-    stage = Stage(config.folder("refine"), "refine", {"refine": config.refine}, {"dedup": before["hash"]})
+    inputs = {"dedup": before["hash"]} | _named_files(config.refine)
+    stage = Stage(config.folder("refine"), "refine", {"refine": config.refine}, inputs)
     if stage.start(config.force):
         listed = dict(config.refine)
         shards = stage_shards(config.folder("dedup"))
@@ -169,10 +175,17 @@ def read_stage_shard(shard: StageShard) -> Iterator[Document]:
     return read_documents(shard.path)
 
 
-def _describe(shards: list[InputShard]) -> dict[str, Any]:
-    """What the inputs of one source are, as counts and one hash over names and contents."""
+def _named_files(listed: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the files that cleaners' settings name, such as a lexicon: another content is another stage."""
+    values = [v for settings in listed.values() if settings for v in settings.values() if isinstance(v, str) and v]
+    return {f"file {value}": hash_file(value) for value in values if Path(value).is_file()}
+
+
+def _describe(source: Source, shards: list[InputShard]) -> dict[str, Any]:
+    """What the inputs of one source are: how they are read, counts, and one hash over names and contents."""
     files = [f"{f} {hash_file(Path(s.root) / f)}" for s in shards for f in s.files]
-    return {"files": len(files), "bytes": sum(s.num_bytes for s in shards), "hash": hash_json(files)}
+    fields = {"text_field": source.text_field, "html_field": source.html_field}
+    return {**fields, "files": len(files), "bytes": sum(s.num_bytes for s in shards), "hash": hash_json(files)}
 
 
 def print_stats(stage: str, stats: Stats) -> None:

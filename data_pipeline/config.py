@@ -1,4 +1,4 @@
-"""DataConfig: everything that `clean`, `dedup`, `refine` and `shard` read from configs/data/*.yaml, checked before any work."""
+"""DataConfig: all that `clean`, `dedup`, `refine`, `shard` read from configs/data/*.yaml, checked before any work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Source:
 
 @dataclass
 class DedupConfig:
-    """MinHash over shingles of units; two documents are copies when the estimated Jaccard similarity reaches `threshold`."""
+    """MinHash over shingles of units; documents are copies from an estimated Jaccard similarity of `threshold` on."""
 
     threshold: float = 0.75
     num_hashes: int = 128

@@ -29,7 +29,7 @@ from mindllm.config import UserError, to_dict
 from mindllm.stage import Stage, atomic, read_json, require, write_json
 
 CHARACTERS_PER_BATCH, DOCUMENTS_PER_BATCH = 100_000, 1000
-PEAK_BYTES = 80  # memory: a document, at the worst moment of the passes over all documents
+PEAK_BYTES = 90  # memory: a document, measured at the worst moment (the sort of exact hashes); a band takes 50
 HEAD = np.dtype([("exact", "<u8", 2), ("num_units", "<i8")])
 DECISION = np.dtype([("best", "<i8"), ("kept", "<i8"), ("similarity", "<f8"), ("exact", "?")])
 NAMES = pa.schema([("ordinal", pa.int64()), ("id", pa.string())])
@@ -55,7 +55,7 @@ def dedup(config: DataConfig) -> int:
     if stage.start(config.force):
         parts = list_parts(stage_shards(config.folder("clean")))
         work, clusters = stage.folder / "work", stage.folder / "clusters" / "clusters.parquet"
-        if not (clusters.exists() and all((stage.folder / f"{p.shard.name}.parquet").exists() for p in parts)):
+        if not (clusters.exists() and all(path.exists() for p in parts for path in _results(p, stage.folder))):
             print(estimate(parts, config.dedup), flush=True)
             decide(parts, config.dedup, work, clusters, config.workers())
         stats = workers.run(functools.partial(filter_shard, out=stage.folder), parts, config.workers(), "dedup: filter")
@@ -77,10 +77,10 @@ def list_parts(shards: Sequence[StageShard]) -> list[Part]:
 def estimate(parts: Sequence[Part], settings: DedupConfig) -> str:
     """What the stage is going to need, as a line to print."""
     total = sum(p.count for p in parts)
-    disk = total * (HEAD.itemsize + 8 * settings.bands + 4 * settings.num_hashes)
+    disk = total * (HEAD.itemsize + DECISION.itemsize + 8 * settings.bands + 4 * settings.num_hashes)
     memory = total * PEAK_BYTES + 8 * settings.num_hashes * min(total, minhash.ROWS_AT_ONCE)
     head = f"dedup: {total:,} documents in {len(parts)} shards"
-    return f"{head}; needs {disk / 1e6:,.1f} MB of disk while it runs, {memory / 1e6:,.1f} MB of memory to sort bands"
+    return f"{head}; needs {disk / 1e6:,.1f} MB of disk while it runs, {memory / 1e6:,.1f} MB of memory to sort them"
 
 
 def decide(parts: Sequence[Part], settings: DedupConfig, work: Path, clusters: Path, num_workers: int) -> None:
@@ -256,13 +256,18 @@ def write_clusters(path: Path, decisions: np.ndarray, names: Names) -> None:
             file.add({**row, "kind": "exact" if exact else "near"})
 
 
+def _results(part: Part, out: Path) -> tuple[Path, Path]:
+    """Where one shard's kept documents and counts go; both there: the shard is done."""
+    return out / f"{part.shard.name}.parquet", out / "stats" / f"{part.shard.name}.json"
+
+
 def filter_shard(part: Part, out: Path) -> Stats:
     """Write one shard's kept and dropped documents; a kept one names the best of its cluster in meta["cluster"].
 
     Files appear in the order dropped, counts, kept, as in clean: a kept shard on disk means that all three are there.
     """
-    kept_path, counts_path = out / f"{part.shard.name}.parquet", out / "stats" / f"{part.shard.name}.json"
-    if kept_path.exists():
+    kept_path, counts_path = _results(part, out)
+    if kept_path.exists() and counts_path.exists():
         return Stats(read_json(counts_path))
     decisions = np.load(out / "work" / "decisions.npy", mmap_mode="r")[part.first : part.first + part.count]
     names = Names(out / "work" / "names.arrow")

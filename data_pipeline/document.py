@@ -1,4 +1,4 @@
-"""The whole vocabulary of the package: a Document, a Drop with its reason, and a Cleaner that turns one into the other."""
+"""The whole vocabulary of the package: a Document, a Drop with its reason, a Cleaner that turns one into the other."""
 
 from __future__ import annotations
 

@@ -1,25 +1,29 @@
 """Opens every input format by its suffix, groups files into shards, and writes documents as Parquet.
 
-Inputs: .html .htm .txt (one document each), .jsonl, .parquet, .warc, .warc.gz; jsonl and single documents also .gz and .zst.
-What cannot be read becomes a document with meta["broken"], so that it is counted and kept like any other drop. No document may
-be larger than MAX_DOCUMENT_BYTES, decompressed: archives of zeros end there. memory: one document, or one Parquet row group.
+Inputs: .html .htm .xhtml .txt (one document each), .jsonl .ndjson, .warc .wet, all of them also .gz and .zst, and
+.parquet. What cannot be read becomes a document with meta["broken"], so that it is counted and kept like any other
+drop. No document may be larger than MAX_DOCUMENT_BYTES, decompressed: archives of zeros end there. memory: one
+document, or ROWS_PER_GROUP rows of a Parquet file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
-from fastwarc.stream_io import FastWARCError
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdReader
+from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 
 from data_pipeline.config import Source
 from data_pipeline.document import Document
@@ -32,6 +36,15 @@ ROWS_PER_GROUP = 1000
 SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "id", "url", "site", "lang", "source", "meta")])
 DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "site", "lang", "reason", "text")])
 _KEPT_FIELDS = ("title", "date", "author")
+_DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException)  # what readers raise
+# HTTP codings: how a body begins that is still encoded (headers often tell what was sent, not what was stored), decoder
+_CODINGS: dict[str, tuple[bytes, Callable[[IO[bytes]], Any]]] = {
+    "gzip": (rb"\x1f\x8b", lambda body: gzip.GzipFile(fileobj=body)),
+    "deflate": (rb"x", lambda body: GzipReader(body, zlib=True)),
+    "br": (rb"[^<]", BrotliReader),
+    "zstd": (rb"\x28\xb5\x2f\xfd", ZstdReader),
+    "chunked": (rb"[0-9A-Fa-f]+[ \t]*\r?\n", ChunkedReader),
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,9 @@ class InputShard:
 
 
 def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard]:
-    """All inputs as shards: containers (warc, jsonl, parquet) one each, single documents in groups of up to `shard_bytes`.
+    """All inputs as shards: containers (warc, jsonl, parquet) one each, single documents in groups of `shard_bytes`.
 
-    A pure function of the file listing, so it is the same on every machine. Raises UserError for a path that is not there.
+    A pure function of the file listing, so it is the same on every machine. Raises UserError for a path without files.
     """
     return [shard for name, source in sources.items() for shard in _list_source(name, source, shard_bytes)]
 
@@ -64,10 +77,9 @@ def _list_source(name: str, source: Source, shard_bytes: int) -> Iterator[InputS
     if not path.exists():
         raise UserError(f"sources.{name}.path: {path} does not exist")
     root = path if path.is_dir() else path.parent
-    found = (
-        sorted(p.relative_to(root).as_posix() for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path.name]
-    )
-    found = [f for f in found if not any(part.startswith(".") for part in Path(f).parts)]
+    below = (p.relative_to(root) for p in path.rglob("*") if p.is_file())
+    visible = sorted(p.as_posix() for p in below if not any(part.startswith(".") for part in p.parts))
+    found = visible if path.is_dir() else [path.name]
     if not found:
         raise UserError(f"sources.{name}.path: {path} holds no files")
     for number, group in enumerate(_group(root, found, shard_bytes)):
@@ -95,13 +107,13 @@ def read(shard: InputShard) -> Iterator[Document]:
     for name in shard.files:
         try:
             yield from _reader(name)(shard, name)
-        except (OSError, EOFError, ValueError, zstandard.ZstdError, FastWARCError, pa.ArrowException) as error:
+        except _DAMAGE as error:
             yield _broken(shard, name, "unreadable", f"{type(error).__name__}: {error}")
 
 
 def _reader(name: str) -> Callable[[InputShard, str], Iterator[Document]]:
-    stem = name.lower().removesuffix(".gz").removesuffix(".zst")
-    if stem.endswith(".warc") or stem.endswith(".wet"):
+    stem = _stem(name)
+    if stem.endswith((".warc", ".wet")):
         return _read_warc
     if stem.endswith((".jsonl", ".ndjson")):
         return _read_jsonl
@@ -112,36 +124,52 @@ def _reader(name: str) -> Callable[[InputShard, str], Iterator[Document]]:
     return _read_unknown
 
 
+def _stem(name: str) -> str:
+    """The name in lower case without the suffix of a compression that `_open` undoes."""
+    lower = name.lower()
+    return lower[: -len(".gz")] if lower.endswith(".gz") else lower.removesuffix(".zst")
+
+
 def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        return zstandard.open(path, "rb")
+    if suffix == ".zst":  # pyarrow's reader takes several frames, and says so when the last one is clipped
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
     return open(path, "rb")
 
 
 def _new(shard: InputShard, id: str, url: str = "", **meta: Any) -> Document:
-    path = Path(id.partition("#")[0])
-    site = url.partition("://")[2].partition("/")[0].partition("@")[2] or url.partition("://")[2].partition("/")[0]
-    site = site.partition(":")[0] or (path.parts[0] if len(path.parts) > 1 else shard.source)
-    return Document("", f"{shard.source}/{id}", url, site.lower(), "", shard.source, meta)
+    parts = Path(id.partition("#")[0]).parts
+    site = _writable(_host(url) or (parts[0] if len(parts) > 1 else shard.source))
+    site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
+    meta = {key: _writable(value) if isinstance(value, str) else value for key, value in meta.items()}
+    return Document("", f"{shard.source}/{_writable(id)}", _writable(url), site, "", shard.source, meta)
 
 
-def _broken(shard: InputShard, id: str, reason: str, detail: str = "") -> Document:
-    document = _new(shard, id, broken=f"read:{reason}")
-    document.text = detail[:500]
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""  # without user, password and port
+    except ValueError:  # [ without ], for example
+        return ""
+
+
+def _writable(text: str) -> str:
+    """`text` that UTF-8 can hold: lone surrogates (file names in GBK, \\ud800 in JSON) are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _broken(shard: InputShard, id: str, reason: str, detail: str = "", url: str = "") -> Document:
+    document = _new(shard, id, url, broken=f"read:{reason}")
+    document.text = _writable(detail[:500])
     return document
 
 
 def _read_single(shard: InputShard, name: str) -> Iterator[Document]:
     with _open(Path(shard.root) / name) as file:
         data = file.read(MAX_DOCUMENT_BYTES + 1)
-    if len(data) > MAX_DOCUMENT_BYTES:
-        yield _broken(shard, name, "too_large")
-    elif ".txt" in Path(name).suffixes:
-        yield _new(shard, name, plain=data)
-    else:
-        yield _new(shard, name, html=data)
+    meta: dict[str, Any] = {"plain" if _stem(name).endswith(".txt") else "html": data}
+    yield _broken(shard, name, "too_large") if len(data) > MAX_DOCUMENT_BYTES else _new(shard, name, **meta)
 
 
 def _read_unknown(shard: InputShard, name: str) -> Iterator[Document]:
@@ -153,30 +181,33 @@ def _read_jsonl(shard: InputShard, name: str) -> Iterator[Document]:
         for number, line in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b"")):
             if len(line) > MAX_DOCUMENT_BYTES:
                 yield _broken(shard, f"{name}#{number}", "too_large")
+                while line and not line.endswith(b"\n"):  # the rest of the line belongs to no document
+                    line = file.readline(MAX_DOCUMENT_BYTES)
             elif line.strip():
                 yield _from_line(shard, f"{name}#{number}", line)
 
 
 def _from_line(shard: InputShard, id: str, line: bytes) -> Document:
+    beginning = line[:200].decode("utf-8", "replace")
     try:
         record = json.loads(line)
-    except ValueError:
-        return _broken(shard, id, "bad_json", line[:200].decode("utf-8", "replace"))
-    if not isinstance(record, dict):
-        return _broken(shard, id, "no_object", line[:200].decode("utf-8", "replace"))
-    return _from_record(shard, id, record)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or a thousand brackets deep
+        return _broken(shard, id, "bad_json", beginning)
+    return _from_record(shard, id, record) if isinstance(record, dict) else _broken(shard, id, "no_object", beginning)
 
 
 def _from_record(shard: InputShard, id: str, record: dict[str, Any]) -> Document:
-    """A jsonl or parquet record: raw HTML where it has some, else plain text; else broken, naming the keys that are there."""
+    """A jsonl or parquet record: raw HTML where it has some, else plain text; else broken, naming its keys."""
     meta = {key: str(record[key]) for key in _KEPT_FIELDS if record.get(key)}
     url = str(record.get("url") or "")
     for field, kind in ((shard.html_field, "html"), (shard.text_field, "plain")):
         value = record.get(field)
         if isinstance(value, str | bytes) and value:
-            data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+            data = value.encode("utf-8", "ignore") if isinstance(value, str) else value
+            if len(data) > MAX_DOCUMENT_BYTES:
+                return _broken(shard, id, "too_large", url=url)
             return _new(shard, id, url, **{kind: data}, **meta)
-    return _broken(shard, id, "no_text_field", f"keys: {', '.join(map(str, record))}")
+    return _broken(shard, id, "no_text_field", f"keys: {', '.join(map(str, record))}", url)
 
 
 def _read_parquet(shard: InputShard, name: str) -> Iterator[Document]:
@@ -188,13 +219,19 @@ def _read_parquet(shard: InputShard, name: str) -> Iterator[Document]:
                 number += 1
 
 
+class _Stepwise(gzip.GzipFile):
+    """Hands out all that lies before a clipped end before it raises. FastWARC's own reader would end without a word."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes, as many as are at hand."""
+        return self.read1(-1 if size is None else size)
+
+
 def _read_warc(shard: InputShard, name: str) -> Iterator[Document]:
-    """Responses and resources that are HTML or text, and WET conversions; other records are no pages and are passed over."""
+    """Responses and resources that are HTML or text, and WET conversions; other records are no pages: passed over."""
     kinds = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
     path = Path(shard.root) / name
-    opened: IO[bytes] = (
-        zstandard.open(path, "rb") if path.suffix == ".zst" else open(path, "rb")
-    )  # FastWARC undoes gz itself
+    opened: Any = _Stepwise(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # FastWARC undoes zst itself
     with opened as file:
         for number, record in enumerate(ArchiveIterator(file, record_types=kinds, parse_http=True)):
             document = _from_warc_record(shard, f"{name}#{number}", record)
@@ -203,42 +240,61 @@ def _read_warc(shard: InputShard, name: str) -> Iterator[Document]:
 
 
 def _from_warc_record(shard: InputShard, id: str, record: WarcRecord) -> Document | None:
-    url = record.headers.get("WARC-Target-URI", "").strip("<>")
-    headers = record.http_headers
-    kind = record.http_content_type or record.headers.get("Content-Type", "")
-    if headers is not None and headers.status_code not in (None, 200):
+    url = (record.headers.get("WARC-Target-URI") or "").strip("<>")
+    headers: HeaderMap | None = record.http_headers
+    kind = (record.http_content_type or record.headers.get("Content-Type") or "").lower()
+    is_page = ("html" in kind or "text/plain" in kind) and (headers is None or headers.status_code in (None, 200))
+    size = record.content_length
+    data = record.reader.read(MAX_DOCUMENT_BYTES + 1) if is_page else b""
+    found = len(data) if is_page else record.reader.consume()
+    if found < min(size, MAX_DOCUMENT_BYTES) or "Content-Length" not in record.headers:  # FastWARC does not tell
+        return _broken(shard, id, "clipped", f"{found} bytes of {size}", url)
+    if not is_page:
         return None
-    if not any(word in kind for word in ("html", "text/plain")):
-        return None
-    data = record.reader.read(MAX_DOCUMENT_BYTES + 1)
+    if headers is not None and size <= MAX_DOCUMENT_BYTES:
+        try:
+            data = _decode(data, headers)
+        except _DAMAGE as error:
+            return _broken(shard, id, "bad_coding", f"{type(error).__name__}: {error}", url)
     if len(data) > MAX_DOCUMENT_BYTES:
-        return _broken(shard, id, "too_large")
-    if headers is not None and headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip"):
-        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_DOCUMENT_BYTES)
+        return _broken(shard, id, "too_large", url=url)
     return _new(shard, id, url, **{"html" if "html" in kind else "plain": data}, charset=record.http_charset or "")
 
 
-def write_rows(path: Path, schema: pa.Schema) -> RowWriter:
+def _decode(data: bytes, headers: HeaderMap) -> bytes:
+    """The body of an HTTP message without its codings, up to one byte more than MAX_DOCUMENT_BYTES.
+
+    Transfer codings were applied last (RFC 9112, section 6), so they go first; codings that we do not know stay.
+    """
+    listed = ",".join(headers.get(name) or "" for name in ("Content-Encoding", "Transfer-Encoding"))
+    for name in reversed(listed.lower().replace("x-gzip", "gzip").split(",")):
+        start, decoder = _CODINGS.get(name.strip(), (b"$.", None))
+        if decoder is not None and re.match(start, data):
+            data = decoder(io.BytesIO(data)).read(MAX_DOCUMENT_BYTES + 1)
+    return data
+
+
+@contextlib.contextmanager
+def write_rows(path: Path, schema: pa.Schema) -> Iterator[RowWriter]:
     """A Parquet file that takes rows one by one and appears under its name only when the `with` block ends well."""
-    return RowWriter(path, schema)
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+        writer = RowWriter(file, schema)
+        yield writer
+        writer.flush()
 
 
 class RowWriter:
-    """Context manager of write_rows. memory: ROWS_PER_GROUP rows."""
+    """What write_rows hands out. memory: ROWS_PER_GROUP rows."""
 
-    def __init__(self, path: Path, schema: pa.Schema):
-        self._schema, self._rows = schema, []  # type: ignore[var-annotated]
-        self._atomic = atomic(path)
-
-    def __enter__(self) -> RowWriter:
-        self._file = pq.ParquetWriter(self._atomic.__enter__(), self._schema, compression="zstd")
-        return self
+    def __init__(self, file: pq.ParquetWriter, schema: pa.Schema):
+        self._file, self._schema = file, schema
+        self._rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row (a dict with the schema's keys)."""
         self._rows.append(row)
         if len(self._rows) == ROWS_PER_GROUP:
-            self._flush()
+            self.flush()
 
     def add_document(self, document: Document) -> None:
         """Append one document; raw bytes in its meta are left behind."""
@@ -246,15 +302,11 @@ class RowWriter:
         row = {k: getattr(document, k) for k in SCHEMA.names if k != "meta"}
         self.add({**row, "meta": json.dumps(meta, ensure_ascii=False)})
 
-    def _flush(self) -> None:
-        self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-        self._rows = []
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self._flush()
-        self._file.close()
-        self._atomic.__exit__(*error)
+    def flush(self) -> None:
+        """Write what has been gathered as one row group."""
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
 
 
 def read_documents(path: Path, columns: Iterable[str] | None = None) -> Iterator[Document]:

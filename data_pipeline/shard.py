@@ -1,8 +1,8 @@
 """Clean text to token shards (verb shard): encode every document, hold some out by duplicate cluster, permute, pack.
 
-Two passes: each refined shard is encoded to its own token file (one task a shard), then the documents of each source and split
-are gathered in keyed order, so that a training context does not hold one site after the other. Memory: 40 bytes a document and
-one file buffer; disk: the tokens twice until the work folder is removed at the end.
+Two passes: each refined shard is encoded to its own token file (one task a shard), then the documents of each source
+and split are gathered in keyed order, so that a training context does not hold one site after the other. Memory: 70
+bytes a document and one file buffer; disk: the tokens twice until the work folder is removed at the end.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from mindllm.stage import Stage, atomic, read_json, require
 from mindllm.text import is_chinese
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 
+WORK = ".work"  # no source can have this name
+OPEN_SHARDS = 500  # of encoded shards, each a file: systems allow some 1000
 _BATCH = 256  # documents encoded at a time
 
 
@@ -43,11 +45,11 @@ def shard(config: DataConfig) -> int:
         return 0
     shards = stage_shards(config.folder("refine"))
     task = functools.partial(
-        encode_shard, tokenizer=config.shard.tokenizer, out=stage.folder / "work", settings=config.shard
+        encode_shard, tokenizer=config.shard.tokenizer, out=stage.folder / WORK, settings=config.shard
     )
     encoded = workers.run(task, shards, config.workers(), "shards")
     metas = gather(encoded, stage.folder, tokenizer, config.shard)
-    shutil.rmtree(stage.folder / "work", ignore_errors=True)
+    shutil.rmtree(stage.folder / WORK, ignore_errors=True)
     total = sum(meta["tokens"] for meta in metas.values())
     text_bytes = sum(meta["bytes"] for meta in metas.values())
     stage.finish(**{"in": text_bytes, "out": total, "unit": "bytes -> tokens", "sources": _summary(metas)})
@@ -79,7 +81,10 @@ def encode_shard(shard: StageShard, tokenizer: str, out: Path, settings: ShardCo
     writer.finish()
     with atomic(folder / "documents.npz") as path, open(path, "wb") as file:
         np.savez(
-            file, sources=np.array(sources, dtype=np.str_), valid=np.array(valid, dtype=bool), sizes=np.array(sizes)
+            file,
+            sources=np.array(sources, dtype=np.str_),
+            valid=np.array(valid, dtype=bool),
+            sizes=np.array(sizes, dtype=np.int64),
         )
     return folder
 
@@ -96,13 +101,13 @@ def source_name(source: str, lang: str, by_language: bool) -> str:
 
 
 def held_out(cluster: str, settings: ShardConfig) -> bool:
-    """Whether a document is validation text: a keyed hash of its duplicate cluster, so near-duplicates stay together."""
+    """Whether a document is validation text: a keyed hash of its duplicate cluster; near-duplicates stay together."""
     return xxhash.xxh3_64_intdigest(cluster.encode(), seed=settings.seed) < settings.valid_fraction * 2.0**64
 
 
 def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: ShardConfig) -> dict[str, dict[str, Any]]:
-    """Write shards/<source>/{train,valid} from the encoded shards; what is complete stays. Returns {"source/split": meta}."""
-    tables = [np.load(folder / "documents.npz", allow_pickle=False) for folder in encoded]
+    """Write shards/<source>/{train,valid} from the encoded shards; what is complete stays. {"source/split": meta}."""
+    tables = [_load_table(folder) for folder in encoded]
     names = sorted({str(name) for table in tables for name in np.unique(table["sources"])})
     if not names:
         raise UserError("shards: no document is left after cleaning; look at the reasons in */stats.json")
@@ -117,10 +122,16 @@ def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: Shard
     return metas
 
 
+def _load_table(folder: Path) -> dict[str, np.ndarray]:
+    """What encode_shard notes about each document: sources (str), valid (bool), sizes (int64), all (documents,)."""
+    with np.load(folder / "documents.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
 def _write(
     folder: Path,
     encoded: list[Path],
-    tables: list[Any],
+    tables: list[dict[str, np.ndarray]],
     chosen: list[np.ndarray],
     tokenizer: Tokenizer,
     settings: ShardConfig,
@@ -128,16 +139,17 @@ def _write(
     """One source and split, its documents in keyed order."""
     where = np.concatenate([np.full(len(rows), k) for k, rows in enumerate(chosen)])
     rows = np.concatenate(chosen)
-    stores = [Shards(folder) for folder in encoded]
-    ends = [np.append(0, store.all_ends()).astype(np.int64) for store in stores]
-    sizes = [table["sizes"] for table in tables]
+    store = functools.lru_cache(maxsize=OPEN_SHARDS)(Shards)  # slow: 0.2 ms a document where there are more shards
+    ends = [np.append(0, store(folder).all_ends()) for folder in encoded]
     writer = ShardWriter(
         folder, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.fingerprint, settings.max_tokens_per_file
     )
     order = Permutation(len(rows), mix(settings.seed, 3))
     for i in range(len(rows)):
-        shard, row = int(where[order[i]]), int(rows[order[i]])
-        writer.add(stores[shard].read(ends[shard][row], ends[shard][row + 1] - 1), int(sizes[shard][row]))
+        place = order[i]
+        shard, row = int(where[place]), int(rows[place])
+        tokens = store(encoded[shard]).read(ends[shard][row], ends[shard][row + 1])
+        writer.add(tokens[:-1], int(tables[shard]["sizes"][row]))  # without its eos
     return writer.finish()
 
 

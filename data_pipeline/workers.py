@@ -1,7 +1,7 @@
 """Runs one function over shards: in this process, or on a pool of spawned processes; results come back in shard order.
 
-Spawned, not forked: threads of pyarrow and torch do not survive a fork. Start-up costs about a second a worker. Memory is
-bounded by what one shard needs times the number of workers.
+Spawned, not forked: threads of pyarrow and torch do not survive a fork. Start-up costs about a second a worker. Memory
+is bounded by what one shard needs times the number of workers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def run(function: Callable[[Item], Result], items: Sequence[Item], num_workers: int, title: str) -> list[Result]:
-    """`[function(i) for i in items]` on up to `num_workers` processes, with a progress bar. `function` must be picklable.
+    """`[function(i) for i in items]` on up to `num_workers` processes, with a progress bar; `function` is pickled.
 
     The first exception ends the run (finished shards stay finished on disk, so the stage goes on from there).
     """

@@ -1,12 +1,14 @@
-"""Checkpoints of a training run: folders step-00012000, complete when their meta.json is there and their files have its sizes.
+"""Checkpoints of a training run: folders step-00012000, complete when meta.json is there and the files have its sizes.
 
-A checkpoint is written under a temporary name and renamed after its meta.json, so a kill while saving leaves the previous one
-in place. It holds DeepSpeed's files (weights, optimizer) and our Progress; random state and data order need no saving, because
-both are pure functions of seed and step. Older ones are pruned only after a newer one is complete.
+A checkpoint is written under a temporary name, synced and renamed after its meta.json, so a kill while saving leaves
+the previous one in place. It holds DeepSpeed's files (weights, optimizer) and our Progress; random state and data
+order need no saving, because both are pure functions of seed and step. Older ones are pruned only after a newer one
+is complete.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -49,11 +51,18 @@ def save(engine: Engine, out: Path, progress: Progress, rank: int, keep_last: in
     engine.save(out, temporary)
     door.barrier()
     if rank == 0:
-        files = {p.name: p.stat().st_size for p in sorted((out / temporary).iterdir())}
+        files = {p.name: _sync(p) for p in sorted((out / temporary).iterdir())}
         write_json(out / temporary / "meta.json", {**asdict(progress), "files": files})
         (out / temporary).rename(out / name)
         _prune(out, keep_last)
     door.barrier()
+
+
+def _sync(path: Path) -> int:
+    """Have a file on the disk, whatever happens to the machine; returns its size."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    return path.stat().st_size
 
 
 def latest(out: Path) -> Path | None:
@@ -62,7 +71,7 @@ def latest(out: Path) -> Path | None:
         problem = damage(folder)
         if problem is None:
             return folder
-        print(f"checkpoint {folder} is damaged ({problem}); using the one before it", flush=True)
+        print(f"checkpoint {folder} is damaged ({problem}); using the one before it, if any", flush=True)
     return None
 
 
@@ -90,7 +99,8 @@ def resume(engine: Engine, folder: Path, fingerprints: dict[str, Any]) -> Progre
     if different:
         lines = "\n".join(f"  {line}" for line in different)
         raise UserError(
-            f"{folder} belongs to another run (there -> now):\n{lines}\nUse another out=... folder, or the old settings."
+            f"{folder} belongs to another run (there -> now):\n{lines}\n"
+            "Use another out=... folder, or the old settings."
         )
     engine.load(folder.parent, folder.name)
     return progress
@@ -106,4 +116,6 @@ def _prune(out: Path, keep_last: int) -> None:
     complete = [p for p in sorted(out.glob("step-*")) if _NAME.match(p.name) and damage(p) is None]
     for folder in complete[:-keep_last]:
         (folder / "meta.json").unlink()  # first: what is half deleted must not look complete
+        shutil.rmtree(folder)
+    for folder in out.glob("step-*.tmp"):  # left by a kill while saving
         shutil.rmtree(folder)

@@ -1,7 +1,8 @@
 """The one command line of all packages: `python -m PACKAGE [VERB] CONFIG key=value ...`.
 
-A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go stale.
-What the user did wrong (UserError) ends in one message and exit code 2; anything else is our bug and keeps its traceback.
+A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go
+stale. What the user did wrong (UserError) ends in one message and exit code 2; anything else is our bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mindllm.config import UserError, load
 
 
 class Verb(NamedTuple):
-    """A command: the dataclass its YAML is read into, and the function that does the work (its return value is the exit code)."""
+    """A command: the dataclass its YAML is read into, and the function that does the work and returns the exit code."""
 
     config: type
     run: Callable[[Any], int | None]
@@ -96,6 +97,9 @@ def _keys(cls: type, prefix: str) -> typing.Iterator[str]:
             hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
         )
         yield f"  {prefix}{f.name}: {name} {default}"
+        place = "0" if typing.get_origin(hint) is list else "NAME"
+        for inner in filter(dataclasses.is_dataclass, typing.get_args(hint)):
+            yield from _keys(typing.cast(type, inner), f"{prefix}{f.name}.{place}.")
 
 
 def _first_line(function: Callable[..., Any]) -> str:

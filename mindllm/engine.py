@@ -1,8 +1,9 @@
 """The only door to DeepSpeed: process group, gradients, optimizer, ZeRO, checkpoint files. No other file imports it.
 
-The DeepSpeed JSON is derived from TrainConfig; extra keys pass through, contradicting ones are refused. DeepSpeed divides the
-loss by the accumulation steps and averages over processes; `backward` undoes both, so that a gradient is the plain sum over the
-global batch of what the caller handed in. Its ops that would be compiled at first use (80 s on a CPU) are switched off.
+The DeepSpeed JSON is derived from TrainConfig; extra keys pass through, contradicting ones are refused. DeepSpeed
+divides the loss by the accumulation steps and averages over processes; `backward` undoes both, so that a gradient is
+the plain sum over the global batch of what the caller handed in. Its ops that would be compiled at first use (80 s on
+a CPU) are off.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ import torch.distributed as dist
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from torch import Tensor, nn
 
-DERIVED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping",
-                "optimizer", "scheduler", "bf16", "fp16", "data_types")  # fmt: skip
+# Keys of DeepSpeed's JSON that follow from TrainConfig, or would change what it says.
+DERIVED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
+                "managed_gradient_accumulation", "gradient_clipping", "optimizer", "scheduler", "bf16", "fp16", "amp",
+                "torch_autocast", "data_types")  # fmt: skip
+DERIVED_ZERO_KEYS = ("stage", "compute_grad_norm")
 
 
 def init_distributed() -> tuple[int, int, torch.device]:
@@ -61,10 +65,11 @@ class Engine:
             "gradient_clipping": max_grad_norm,
             "bf16": {"enabled": precision == "bf16"},
             "data_types": {"grad_accum_dtype": "fp32"},
-            "zero_optimization": {"stage": zero_stage},
             "steps_per_print": 1 << 60,
             **extra,
+            "zero_optimization": {**extra.get("zero_optimization", {}), "stage": zero_stage},
         }
+        self._own_norm = zero_stage == 0 and precision == "fp32"  # there DeepSpeed clips, but does not say the norm
         if zero_stage == 0 and precision == "bf16":
             settings["data_types"] = {"grad_accum_dtype": "bf16"}  # DeepSpeed has no other mix without ZeRO
         with _quiet():
@@ -78,7 +83,10 @@ class Engine:
         return self._engine
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` (this process's part of a global sum). On the last micro-batch the update is left to `step`."""
+        """Add the gradient of `loss` (this process's part of a global sum).
+
+        After the last micro-batch of a step the update is left to `step`.
+        """
         self._engine.backward(loss * (self.accumulation * self.world))
         if not self._engine.is_gradient_accumulation_boundary():
             self._engine.step()
@@ -87,8 +95,10 @@ class Engine:
         """Clip and update with this learning rate; returns the norm of the global gradient before clipping."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
+        gradients = [p.grad for p in self._engine.parameters() if p.grad is not None] if self._own_norm else []
+        norm = torch.nn.utils.get_total_norm(gradients)
         self._engine.step()
-        return float(self._engine.get_global_grad_norm())  # sync: one number from the device a step
+        return float(norm if self._own_norm else self._engine.get_global_grad_norm())  # sync: one number a step
 
     def save(self, folder: Path, tag: str) -> None:
         """Write DeepSpeed's files into folder/tag; every process must call it."""
@@ -102,7 +112,7 @@ class Engine:
                 (folder / script).unlink(missing_ok=True)
 
     def load(self, folder: Path, tag: str) -> None:
-        """Restore weights and optimizer from folder/tag. Raises RuntimeError when DeepSpeed finds nothing it can load."""
+        """Restore weights and optimizer from folder/tag. Raises RuntimeError when DeepSpeed finds nothing to load."""
         with _quiet():
             path, _ = self._engine.load_checkpoint(str(folder), tag=tag)
         if path is None:
@@ -137,8 +147,9 @@ def shutdown() -> None:
 def load_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
     """The model's weights by name (fp32, CPU) from a checkpoint folder, as its forward pass saw them.
 
-    Up to ZeRO-2 every process holds them all, so they are read from one file, without unpickling code (weights_only). ZeRO-3
-    scatters them: there DeepSpeed's own reader puts the fp32 parts together, which unpickles; only load what you trust.
+    Up to ZeRO-2 every process holds them all, so they are read from one file, without unpickling code (weights_only).
+    ZeRO-3 scatters them: there DeepSpeed's own reader puts the fp32 parts together, which unpickles; only load what you
+    trust.
     """
     if zero_stage == 3:
         with _quiet():

@@ -1,7 +1,7 @@
-"""Export: the newest checkpoint of a run as a Hugging Face folder, checked against our own model before it counts as done.
+"""Export: the newest checkpoint of a run as a Hugging Face folder, checked against our own model before it is done.
 
-The folder is loaded again with stock transformers; its logits must equal ours and its token ids those of our tokenizer on probe
-texts in both languages. Memory: the weights in fp32 three times.
+The folder is loaded again with stock transformers; its logits must equal ours and its token ids those of our
+tokenizer on probe texts in both languages. Memory: the weights in fp32 three times.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from mindllm import checkpoint
 from mindllm.cli import Verb, main
@@ -54,8 +55,13 @@ def export(config: ExportConfig) -> int:
     folder = checkpoint.latest(Path(config.model))
     if folder is None:
         raise UserError(f"{config.model}: no complete checkpoint here; train first: python -m mindllm.pretrain CONFIG")
-    require(config.model, "finish the training: python -m mindllm.pretrain CONFIG")
+    trained = require(config.model, "finish the training: python -m mindllm.pretrain CONFIG")
     tokenizer = load_tokenizer(config.tokenizer)
+    if trained["inputs"]["tokenizer"] != tokenizer.fingerprint:
+        raise UserError(
+            f"{config.tokenizer}: tokenizer {tokenizer.fingerprint} is not the {trained['inputs']['tokenizer']} that "
+            f"{config.model} was trained with; set tokenizer= to that one's folder"
+        )
     inputs = {
         "checkpoint": {p.name: hash_file(p) for p in sorted(folder.glob("*.pt"))},
         "tokenizer": tokenizer.fingerprint,
@@ -68,13 +74,12 @@ def export(config: ExportConfig) -> int:
     model = to_huggingface(ours.config, ours.state_dict(), tokenizer.eos_id, tokenizer.pad_id)
     write_export(model, tokenizer.folder, stage.folder, config.dtype, settings.seq_len)
     worst = compare(ours, tokenizer, stage.folder, config.dtype)
-    print(
-        f"export: {type(model).__name__}, {ours.num_parameters() / 1e6:.2f}M parameters, largest logit difference {worst:.1e}",
-        flush=True,
-    )
+    print(f"export: {type(model).__name__}, {ours.num_parameters() / 1e6:.2f}M parameters, "
+          f"largest logit difference {worst:.1e}", flush=True)  # fmt: skip
     size = sum(p.stat().st_size for p in stage.folder.glob("*.safetensors"))
-    stage.finish(**{"in": ours.num_parameters(), "out": size, "unit": "parameters -> bytes", "class": type(model).__name__,
-                    "step": checkpoint.read_progress(folder).step, "max_logit_difference": worst})  # fmt: skip
+    stage.finish(**{"in": ours.num_parameters(), "out": size, "unit": "parameters -> bytes",
+                    "class": type(model).__name__, "step": checkpoint.read_progress(folder).step,
+                    "max_logit_difference": worst})  # fmt: skip
     return 0
 
 
@@ -88,18 +93,22 @@ def restore(folder: Path, run: Path) -> tuple[MindLLM, PretrainConfig]:
 
 @torch.no_grad()
 def compare(ours: MindLLM, tokenizer: Tokenizer, folder: Path, dtype: str) -> float:
-    """Largest difference of logits between our model and the exported one. Raises RuntimeError when logits or ids disagree."""
+    """Largest difference of logits between our model and the exported one.
+
+    Raises RuntimeError when logits or ids disagree.
+    """
     theirs, their_tokenizer = load_exported(folder, dtype)
-    worst = 0.0
+    differences: list[Tensor] = []
     for text, ids in zip(PROBES, tokenizer.encode_batch(list(PROBES)), strict=True):
         their_ids: Any = their_tokenizer.encode(text, add_special_tokens=False)
         if their_ids != ids or their_tokenizer.decode(ids) != text:
             raise RuntimeError(f"export: the exported tokenizer disagrees on {text!r}: {ids} against {their_ids}")
         tokens = torch.tensor([ids[: ours.config.max_position_embeddings]])
-        worst = max(worst, float((ours(tokens) - theirs(tokens).logits.float()).abs().max()))
+        differences.append((ours(tokens) - theirs(tokens).logits.float()).abs().max())
+    worst = float(torch.stack(differences).max())  # Python's max would drop a nan
     if not worst <= TOLERANCE[dtype]:
         raise RuntimeError(
-            f"export: logits differ by {worst:.2e}, more than {TOLERANCE[dtype]} for {dtype}; nothing was marked as done"
+            f"export: logits differ by {worst:.2e}, more than {TOLERANCE[dtype]} for {dtype}; nothing is marked as done"
         )
     return worst
 

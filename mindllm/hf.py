@@ -1,7 +1,8 @@
-"""The only file that imports transformers: our weights as a folder that stock Hugging Face code loads, without remote code.
+"""The only file that imports transformers: our weights as a folder that stock Hugging Face code loads, no remote code.
 
-pre-norm is LlamaForCausalLM with a tanh-gelu; DeepNorm is MiniMaxForCausalLM with full attention everywhere and one expert (a
-router over one expert gives weight 1, its own weights never matter). Memory: the weights twice while exporting.
+pre-norm is LlamaForCausalLM with a tanh-gelu; DeepNorm is MiniMaxForCausalLM with full attention everywhere and one
+expert (a router over one expert gives weight 1, its own weights never matter). Memory: the weights twice while
+exporting.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def to_huggingface(config: MindLLMConfig, weights: dict[str, Tensor], eos_id: in
     shared: dict[str, Any] = {
         name: getattr(config, name)
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "initializer_range")
+                     "num_key_value_heads", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+                     "initializer_range")
     }  # fmt: skip
     shared |= {
         "hidden_act": "gelu_pytorch_tanh",
@@ -82,7 +84,7 @@ def _minimax_weights(config: MindLLMConfig, weights: dict[str, Tensor]) -> dict[
 
 
 def _fill_buffers(model: Any) -> None:
-    """Buffers that no state dict holds (rotary frequencies) are made anew, because the model was built without memory."""
+    """Make the buffers that no state dict holds (rotary frequencies) anew: the model was built without memory."""
     fresh = type(model.model.rotary_emb)(model.config)
     model.model.rotary_emb.load_state_dict(fresh.state_dict(), strict=False)
     for name, buffer in fresh.named_buffers():
@@ -90,7 +92,7 @@ def _fill_buffers(model: Any) -> None:
 
 
 def write_export(model: Any, tokenizer_folder: Path, out: Path, dtype: str, max_length: int) -> None:
-    """config.json, safetensors, generation_config.json and the tokenizer, as AutoModel and AutoTokenizer expect them."""
+    """config.json, safetensors, generation_config.json, tokenizer files: what AutoModel and AutoTokenizer expect."""
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=model.config.bos_token_id, eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id, max_length=max_length,
@@ -101,7 +103,7 @@ def write_export(model: Any, tokenizer_folder: Path, out: Path, dtype: str, max_
 
 
 def load_exported(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:
-    """(model in eval mode, fast tokenizer) of an exported folder, loaded as any Hugging Face user would. Never remote code."""
+    """(model in eval mode, fast tokenizer) of an exported folder, loaded as any user would. Never remote code."""
     kind = getattr(torch, dtype)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=kind, trust_remote_code=False, local_files_only=True

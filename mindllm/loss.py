@@ -1,8 +1,8 @@
 """Next-token loss from hidden states without ever building the full logits.
 
-Tokens go through the head in chunks; each chunk's gradient is made in the forward pass and its logits are thrown away, so the
-memory is one chunk of logits plus the gradient of the head, instead of num_tokens x vocab_size x 4 bytes (2 GB at 8k x 64k).
-Sum and count are returned separately: who averages over what is the training loop's business.
+Tokens go through the head in chunks; each chunk's gradient is made in the forward pass and its logits are thrown
+away, so the memory is one chunk of logits plus the gradient of the head, instead of num_tokens x vocab_size x 4 bytes
+(2 GB at 8k x 64k). Sum and count are returned separately: who averages over what is the training loop's business.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ class _HeadLoss(torch.autograd.Function):
     """Summed cross-entropy of `hidden @ weight.T`, gradients computed chunk by chunk on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        needs_grad = hidden.requires_grad or weight.requires_grad
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, needs_grad: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs_grad else None
         d_weight = (
@@ -43,9 +42,9 @@ class _HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grads[0].to(d_hidden.dtype), d_weight * grads[0].to(d_weight.dtype), None
+        return d_hidden * grads[0].to(d_hidden.dtype), d_weight * grads[0].to(d_weight.dtype), None, None
 
 
 def _softmax_gradient(logits: Tensor, target: Tensor) -> Tensor:
@@ -58,8 +57,12 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Sum over targets of -log p(label), natural log, fp32 scalar. hidden (B, T, C), weight (V, C), labels (B, T) or IGNORED."""
-    loss: Tensor = _HeadLoss.apply(hidden.flatten(0, -2), weight, labels.flatten())
+    """Sum over targets of -log p(label), natural log, fp32 scalar.
+
+    hidden (B, T, C), weight (V, C), labels (B, T): token ids, or IGNORED.
+    """
+    needs_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    loss: Tensor = _HeadLoss.apply(hidden.flatten(0, -2), weight, labels.flatten(), needs_grad)
     return loss
 
 

@@ -1,8 +1,9 @@
-"""What a run says about itself: metrics.jsonl (one JSON line a step), TensorBoard events, and one dense line on the screen.
+"""What a run says about itself: metrics.jsonl (one JSON line a step), TensorBoard events, a dense line on the screen.
 
-After a resume the lines behind the checkpoint are cut off, so the file reads like that of an undisturbed run. MFU is model
-FLOPs over the hardware's dense bf16 peak: 6 x parameters + 12 x layers x width x context per token (PaLM, appendix B, without
-the embedding look-up); an unknown device has none, rather than a wrong one.
+After a resume the lines behind the checkpoint are cut off, so the file reads like that of an undisturbed run. MFU is
+model FLOPs over the hardware's dense bf16 peak: 6 x parameters + 6 x layers x width x context per token (PaLM,
+appendix B, without the embedding look-up, with causal attention counted as half); an unknown device has none, rather
+than a wrong one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class Metrics:
             self._file = open(out / "metrics.jsonl", "a", encoding="utf-8")
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start_step + 1)
         self._clock = time.perf_counter()
-        self._paused = 0.0
 
     def step(
         self, step: int, loss: float, lr: float, grad_norm: float, tokens: int, total_tokens: int, show: bool
@@ -75,8 +75,11 @@ class Metrics:
         """Call after work that is not training (validation, saving)."""
         self._clock = time.perf_counter()
 
-    def close(self) -> None:
-        """Flush and close the files."""
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Flush and close the files, however the run ended."""
         if self._file is not None:
             self._file.close()
         if self._board is not None:
@@ -98,7 +101,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def flops_per_token(num_parameters: int, num_embedding: int, num_layers: int, hidden_size: int, seq_len: int) -> float:
-    """FLOPs of one training token, forward and backward: 6 (N - embedding) + 12 L C T / 2, causal attention counted as half."""
+    """FLOPs to train on one token, forward and backward: 6 (N - embedding) + 12 L C T / 2 (half: causal attention)."""
     return 6.0 * (num_parameters - num_embedding) + 6.0 * num_layers * hidden_size * seq_len
 
 

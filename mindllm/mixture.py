@@ -1,8 +1,9 @@
-"""The data order: sample i of a mixture is a pure function of (seed, weights, sizes, i); nothing is stored, nothing is stateful.
+"""The data order: sample i of a mixture is a pure function of (seed, weights, sizes, i); nothing is stored, no state.
 
-Samples come in blocks of 1024 with a fixed quota per source (largest remainder), the order inside a block follows a keyed sort,
-and a source's own samples come in a keyed permutation that differs from epoch to epoch. So resuming is starting at another i,
-for any number of processes. A sample costs about 50 microseconds; start-up does not grow with the corpus.
+Samples come in blocks of 1024 with a fixed quota per source (largest remainder), the order inside a block follows a
+keyed sort, and a source's own samples come in a keyed permutation that differs from epoch to epoch. So resuming is
+starting at another i, for any number of processes. A sample costs about 50 microseconds; start-up does not grow with
+the corpus.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _MASK = (1 << 64) - 1
 
 @dataclass
 class PhaseConfig:
-    """A stretch of training with its own weights. weights: source -> share of tokens; empty: as many as each source has.
+    """A stretch of training with its own weights.
 
+    weights: source -> share of tokens; empty: as many as each source has.
     until_step: the first step that is no longer in the phase (empty: the last phase, to the end).
     """
 
@@ -34,14 +36,16 @@ class PhaseConfig:
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each."""
         for name, weight in self.weights.items():
-            if weight < 0:
-                yield f"weights.{name}: {weight} is negative"
+            if not 0 <= weight < float("inf"):
+                yield f"weights.{name}: {weight} is not a share of 0 or more"
         if self.weights and not sum(self.weights.values()) > 0:
             yield "weights: their sum is zero"
+        if self.until_step is not None and self.until_step < 1:
+            yield f"until_step: {self.until_step} leaves the phase no step; it must be at least 1"
 
 
 def mix(*words: int) -> int:
-    """64 bits that depend on every word (splitmix64 finaliser, Steele et al. 2014): our hash for orders, the same everywhere."""
+    """64 bits that depend on every word (splitmix64 finaliser, Steele et al. 2014): our hash for orders, anywhere."""
     state = 0x9E3779B97F4A7C15
     for word in words:
         state = (state + (word & _MASK) + 0x9E3779B97F4A7C15) & _MASK
@@ -109,7 +113,7 @@ class _Phase:
 
 
 class Mixture:
-    """Sample i of a weighted mixture of sources. `phases`: (number of steps or None, weights by source) in order."""
+    """Sample i of a weighted mixture of sources, through the phases in their order. memory: none to speak of."""
 
     def __init__(self, sources: Mapping[str, Shards], phases: Sequence[PhaseConfig], batch_size: int, seed: int):
         self.names, self.sources, self.seed = list(sources), list(sources.values()), seed
@@ -139,7 +143,8 @@ class Mixture:
         lost = [n for n, w, q in zip(self.names, weights, quotas(weights, BLOCK), strict=True) if w > 0 and q == 0]
         if lost and phase.weights:
             raise UserError(
-                f"mixture: the share of {', '.join(lost)} is below 1/{2 * BLOCK}; raise its weight, or set it to 0"
+                f"mixture: the share of {', '.join(lost)} rounds to none of the {BLOCK} samples of a block (below about "
+                f"1/{2 * BLOCK}); raise its weight, or set it to 0"
             )
         return [w / total for w in weights]
 
@@ -159,8 +164,9 @@ class Mixture:
         return dict(zip(self.names, phase.served(num_samples), strict=True))
 
     def table(self, num_samples: int, max_epochs: float) -> list[dict[str, float | str]]:
-        """Per source: share, tokens served, epochs. Raises UserError when a source would be repeated more than max_epochs."""
-        served, rows = self.served(num_samples), []
+        """Per source: share, tokens, epochs. Raises UserError when one would be repeated more than max_epochs."""
+        served = self.served(num_samples)
+        rows: list[dict[str, float | str]] = []
         for name, shards in zip(self.names, self.sources, strict=True):
             epochs = served[name] / len(shards) if len(shards) else 0.0
             tokens = served[name] * shards.seq_len
@@ -169,8 +175,9 @@ class Mixture:
             )
             if epochs > max_epochs:
                 raise UserError(
-                    f"source {name}: {tokens:,} tokens are asked of {shards.num_tokens:,}, which is {epochs:.1f} epochs, "
-                    f"more than max_epochs={max_epochs:g}. Lower its weight or the steps, add text, or raise max_epochs."
+                    f"source {name}: {tokens:,} tokens are asked of {shards.num_tokens:,}, which is {epochs:.1f} "
+                    f"epochs, more than max_epochs={max_epochs:g}. Lower its weight or the steps, add text, or raise "
+                    "max_epochs."
                 )
         return rows
 
@@ -179,7 +186,10 @@ class Mixture:
 
 
 class MixtureBatches:
-    """The batches of a run: step s holds samples [s * batch_size, (s + 1) * batch_size) of the mixture, dealt out to the ranks."""
+    """The batches of a run: step s holds samples [s * batch_size, (s + 1) * batch_size) of the mixture.
+
+    Rank r of n is dealt every n-th of them, from r on, so that all ranks together see the same batch whatever n is.
+    """
 
     def __init__(self, mixture: Mixture, batch_size: int, micro_batch_size: int):
         self.mixture, self.batch_size, self.micro_batch_size = mixture, batch_size, micro_batch_size

@@ -1,7 +1,7 @@
 """Pre-training: a MindLLM decoder on a mixture of token shards, under DeepSpeed.
 
-Start it as `python -m mindllm.pretrain CONFIG` for one process, or for several as
-`deepspeed --num_gpus N --no_local_rank --module mindllm.pretrain CONFIG`. It resumes by itself from what the run folder holds.
+Start it as `python -m mindllm.pretrain CONFIG` for one process, or for several as `deepspeed --num_gpus N
+--no_local_rank --module mindllm.pretrain CONFIG`. It resumes by itself from what the run folder holds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mindllm import attention, loss
 from mindllm import engine as door
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
+from mindllm.loss import IGNORED, num_targets
 from mindllm.metrics import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.models import MODELS
@@ -37,8 +38,9 @@ from mindllm.train import NextToken, TrainConfig, train, write_config
 class PretrainConfig:
     """A pre-training run.
 
-    shards: the shard stage's folder.  out: the run folder.  seq_len: tokens a sample predicts.  phases: mixture weights over time.
-    max_epochs: a source that would be repeated more often is an error.  valid_samples: validation samples per source, at most.
+    shards: the shard stage's folder.  out: the run folder.  seq_len: tokens a sample predicts.
+    phases: mixture weights over time.  max_epochs: a source that would be repeated more often is an error.
+    valid_samples: validation samples per source, at most.
     """
 
     run: str = "runs/demo"
@@ -56,7 +58,10 @@ class PretrainConfig:
     def problems(self) -> Iterator[str]:
         """What cannot work together, a line each."""
         if not 1 <= self.seq_len <= self.model.max_position_embeddings:
-            yield f"seq_len: {self.seq_len} is not between 1 and model.max_position_embeddings {self.model.max_position_embeddings}"
+            limit = self.model.max_position_embeddings
+            yield f"seq_len: {self.seq_len} is not between 1 and model.max_position_embeddings {limit}"
+        if self.valid_samples < 1:
+            yield "valid_samples: must be at least 1"
         if not self.phases:
             yield "phases: at least one"
         ends = [p.until_step for p in self.phases]
@@ -86,6 +91,11 @@ def _run(
             f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
         )
     config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    if config.model.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size {config.model.vocab_size} is less than the {tokenizer.vocab_size} tokens of "
+            f"{tokenizer.folder}; 0 takes the tokenizer's"
+        )
     sources = open_sources(Path(config.shards), "train", config.seq_len, tokenizer)
     mixture = Mixture(sources, config.phases, config.train.batch_size, config.train.seed)
     table = mixture.table(config.train.steps * config.train.batch_size, config.max_epochs)
@@ -97,9 +107,9 @@ def _run(
     if rank == 0:
         write_config(out, config)
         _print_start(config, model.num_parameters(), table, world, device)
-    fingerprints = {"model": asdict(config.model), "sources": {n: s.fingerprint for n, s in sources.items()}, "world": world,
-                    "seed": config.train.seed, "seq_len": config.seq_len, "batch_size": config.train.batch_size,
-                    "phases": [asdict(p) for p in config.phases]}  # fmt: skip
+    fingerprints = {"model": asdict(config.model), "sources": {n: s.fingerprint for n, s in sources.items()},
+                    "world": world, "seed": config.train.seed, "seq_len": config.seq_len,
+                    "batch_size": config.train.batch_size, "phases": [asdict(p) for p in config.phases]}  # fmt: skip
     valid = open_sources(Path(config.shards), "valid", config.seq_len, tokenizer)
     shape = config.model
     embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
@@ -116,10 +126,8 @@ def _run(
                         "parameters": model.num_parameters(), "world": world, "zero_stage": config.train.zero_stage,
                         "checkpoint": f"step-{result.progress.step:08d}", **result.last_valid})  # fmt: skip
     elif rank == 0:
-        print(
-            f"pretrain: stopped on request and saved at step {result.progress.step}; the same command goes on from there",
-            flush=True,
-        )
+        print(f"pretrain: stopped on request and saved at step {result.progress.step}; "
+              "the same command goes on from there", flush=True)  # fmt: skip
     return 0
 
 
@@ -148,12 +156,16 @@ def _start(stage: Stage, force: bool, rank: int) -> bool:
 
 
 def open_sources(folder: Path, split: str, seq_len: int, tokenizer: Tokenizer) -> dict[str, Shards]:
-    """The sources of a shard folder that hold at least one sample of `split`. Raises UserError for another tokenizer's shards."""
+    """The sources of a shard folder that hold at least one sample of `split`.
+
+    Raises UserError for shards that another tokenizer made.
+    """
     found = {p.parent.name: Shards(p, seq_len) for p in sorted(folder.glob(f"*/{split}")) if (p / "meta.json").exists()}
     for name, shards in found.items():
         if shards.meta["tokenizer"] != tokenizer.fingerprint:
             raise UserError(
-                f"{shards.folder}: written with tokenizer {shards.meta['tokenizer']}, not {tokenizer.fingerprint} ({tokenizer.folder})"
+                f"{shards.folder}: written with tokenizer {shards.meta['tokenizer']}, not {tokenizer.fingerprint} "
+                f"({tokenizer.folder})"
             )
         if len(shards) == 0:
             print(
@@ -171,23 +183,31 @@ def validator(
     world: int,
     device: torch.device,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function of the model: loss (nats per token) and bits per UTF-8 byte on held-out samples, overall and per source."""
-    loss = NextToken()
+    """A function of the model: loss (nats per token) and bits per UTF-8 byte of held-out samples.
+
+    Bits per byte also for each source. An eos counts in the nats and in the tokens, and stands for no byte.
+    """
+    next_token = NextToken()
     size = config.train.micro_batch_size
 
     def validate(model: nn.Module) -> dict[str, float]:
         model.eval()
         sums: list[float] = []
         for shards in sources.values():
-            chosen = range(rank, min(len(shards), config.valid_samples), world)
-            rows = [shards[k].tokens for k in chosen]
+            count = min(len(shards), config.valid_samples)
+            mine = range(rank, -(-count // world) * world, world)  # as many on every rank: ZeRO-3 needs all for a pass
             nats, tokens, text = 0.0, 0, 0
-            for start in range(0, len(rows), size):
-                batch = loss.prepare(np.stack(rows[start : start + size]), device)
+            for start in range(0, len(mine), size):
+                part = mine[start : start + size]
+                batch = next_token.prepare(np.stack([shards[min(k, count - 1)].tokens for k in part]), device)
+                labels = batch["labels"].cpu().numpy().copy()
+                if part[-1] >= count:
+                    labels[-1] = IGNORED  # a repeat that only fills up this rank's part
+                    batch["labels"] = torch.from_numpy(labels).to(device)
                 with torch.no_grad():
-                    nats += float(loss(model, batch)["loss"])
-                tokens += batch["labels"].numel()
-                text += int(token_bytes[batch["labels"].cpu().numpy()].astype(np.int64).sum())
+                    nats += float(next_token(model, batch)["loss"])
+                tokens += num_targets(batch["labels"])
+                text += int(token_bytes[labels[labels != IGNORED]].sum(dtype=np.int64))
             sums += [nats, tokens, text]
         model.train()
         totals = np.array(door.sum_over_processes(sums, device)).reshape(-1, 3)
@@ -214,8 +234,9 @@ def _print_start(
         table.add_row(row["source"], f"{row['share']:.3f}", f"{row['tokens']:,}", f"{row['epochs']:.2f}")
     Console().print(table)
     tokens = config.train.batch_size * config.seq_len
-    print(f"pretrain: {parameters / 1e6:.2f}M parameters, {config.train.steps} steps of {tokens:,} tokens, {world} process(es) on {device.type}, "
-          f"ZeRO-{config.train.zero_stage}, {config.train.precision}", flush=True)  # fmt: skip
+    print(f"pretrain: {parameters / 1e6:.2f}M parameters, {config.train.steps} steps of {tokens:,} tokens, "
+          f"{world} process(es) on {device.type}, ZeRO-{config.train.zero_stage}, {config.train.precision}",
+          flush=True)  # fmt: skip
     print(f"pretrain: attention by {attention.describe()}; loss by {loss.describe()}", flush=True)
 
 

@@ -1,8 +1,8 @@
 """Token shards: flat files of token ids with the ends of documents, written once, read through memory maps.
 
-A folder holds 00000.bin (uint16, or uint32 above 65,536 entries; an eos after each document), 00000.ends (uint64, one past each
-eos) and meta.json, written last, with counts, hashes, dtype and the tokenizer's fingerprint. Reading costs a page fault:
-some 400 million tokens a second; opening a corpus of any size costs one meta.json.
+A folder holds 00000.bin (uint16, or uint32 above 65,536 entries; an eos after each document), 00000.ends (uint64, one
+past each eos) and meta.json, written last, with counts, hashes, dtype and the tokenizer's fingerprint. Reading costs
+a page fault: some 400 million tokens a second; opening a corpus of any size costs one meta.json.
 """
 
 from __future__ import annotations
@@ -64,10 +64,7 @@ class ShardWriter:
 
     def finish(self) -> dict[str, Any]:
         """Close the last file and write meta.json; returns it."""
-        if self._file_tokens or not self.files:
-            self._end_file()
-        else:
-            self._abandon()
+        self._end_file()
         meta = {
             "files": self.files,
             "dtype": self.dtype.name,
@@ -108,16 +105,13 @@ class ShardWriter:
         hashes = {"hash": self._hash.hexdigest(), "ends_hash": xxhash.xxh3_128_hexdigest(ends)}
         self.files.append({"name": self._name, **counts, **hashes})
 
-    def _abandon(self) -> None:
-        self._out.close()
-        Path(self._out.name).unlink()
-
 
 class Shards:
-    """A complete shard folder as a sequence of samples: `shards[k]` is tokens [k * seq_len, (k + 1) * seq_len] of the stream.
+    """A complete shard folder as a sequence of samples: `shards[k]` is tokens [k * seq_len, (k + 1) * seq_len] of the
+    stream, both ends included.
 
-    Consecutive samples share one token, so that every token but the first is predicted exactly once an epoch; the last tokens
-    that fill no sample are left over. `len` is the number of samples.
+    Consecutive samples share one token, so that every token but the first is predicted exactly once an epoch; the last
+    tokens that fill no sample are left over. `len` is the number of samples.
     """
 
     def __init__(self, folder: str | Path, seq_len: int = 0, source: str = ""):
@@ -143,6 +137,9 @@ class Shards:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """int64 (stop - start,): tokens of the stream, across file borders."""
+        assert 0 <= start <= stop <= self.num_tokens, f"{self.folder}: no tokens {start} to {stop} of {self.num_tokens}"
+        if start == stop:
+            return np.empty(0, dtype=np.int64)
         first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
         parts = [
             self._files[f][max(0, start - self._starts[f]) : stop - self._starts[f]] for f in range(first, last + 1)

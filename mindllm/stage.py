@@ -1,8 +1,9 @@
 """A stage's folder is complete (meta.json), begun (plan.json) or absent; nothing in between can be mistaken for done.
 
-plan.json is written first and names what the folder is being made from (config and inputs, hashed); meta.json is written last
-and adds what came out. The same plan again: done, or continued where it was killed. Another plan: refused with the difference
-shown, unless force=true, which throws the old output away. Every file inside is written under a temporary name, synced and renamed.
+plan.json is written first and names what the folder is being made from (config and inputs, hashed); meta.json is
+written last and adds what came out. The same plan again: done, or continued where it was killed. Another plan: refused
+with the difference shown, unless force=true, which throws the old output away. Every file inside is written under a
+temporary name, synced and renamed.
 """
 
 from __future__ import annotations
@@ -33,65 +34,74 @@ _VERSIONED = (
     "resiliparse",
 )
 _SAMPLED_BYTES = 1 << 20
+_CLEARING = {"hash": "clearing"}  # the plan of a folder that is being emptied: what is left in it is good for nothing
 
 
 class Stage:
-    """One output folder and the plan it is made from. `start()` says whether there is work; `finish()` marks it complete."""
+    """One output folder and the plan it is made from. `start()`: is there work?  `finish()`: mark it complete."""
 
     def __init__(self, folder: str | Path, name: str, config: dict[str, Any], inputs: dict[str, Any]):
         self.folder, self.name = Path(folder), name
-        self.plan = json.loads(
-            json.dumps({"stage": name, "config": config, "inputs": inputs})
-        )  # tuples become lists, as on disk
+        plan = {"stage": name, "config": config, "inputs": inputs}
+        self.plan = json.loads(json.dumps(plan))  # tuples become lists, as on disk
         self.plan["hash"] = hash_json(self.plan)
         self._started = time.monotonic()
 
     def start(self, force: bool = False) -> bool:
-        """True: do (or continue) the work. False: it is complete. Raises UserError when the folder holds something else."""
-        old = read_json(self.folder / "meta.json") or read_json(self.folder / "plan.json")
-        if old is not None and old.get("hash") != self.plan["hash"]:
+        """True: do (or continue) the work. False: it is complete. Raises UserError if the folder holds other things."""
+        meta, plan = _read_record(self.folder / "meta.json"), _read_record(self.folder / "plan.json")
+        old = meta or plan
+        if plan == _CLEARING:
+            self._clear()
+        elif old is None:
+            self._make_folder()
+        elif old["hash"] != self.plan["hash"]:
             if not force:
                 raise UserError(self._difference(old))
             print(f"{self.name}: {self.folder} was made from something else; recomputing it (force=true)", flush=True)
             self._clear()
-        elif (self.folder / "meta.json").exists():
+        elif meta is not None:
             print(f"{self.name}: done before, nothing to do ({self.folder / 'meta.json'})", flush=True)
             return False
-        elif old is None and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(
-                f"{self.name}: {self.folder} holds files that no stage of ours has written; choose another folder"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "plan.json").exists():
             write_json(self.folder / "plan.json", self.plan)
         return True
 
     def finish(self, **counts: Any) -> dict[str, Any]:
-        """Write meta.json: from here on the stage is complete. `counts` should hold in, out and unit for the closing table."""
+        """Write meta.json: now the stage is complete. `counts` should hold in, out and unit for the closing table."""
         seconds = round(time.monotonic() - self._started, 3)
         meta = {**self.plan, "counts": counts, "seconds": seconds, "versions": versions()}
         write_json(self.folder / "meta.json", meta)
         return meta
 
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"cannot make {self.folder} ({error.strerror})"
+            raise UserError(f"{self.name}: {problem}; choose another run=... folder") from None
+        if any(not _is_temporary(path) for path in self.folder.iterdir()):
+            raise UserError(f"{self.name}: {self.folder} holds files that no stage of ours has written; choose another")
+
     def _clear(self) -> None:
-        (self.folder / "meta.json").unlink(missing_ok=True)  # first: what is half deleted must not look complete
+        """Empty the folder. Killed half-way, it cannot look complete nor be taken for the begun work of any plan."""
+        write_json(self.folder / "plan.json", _CLEARING)
+        (self.folder / "meta.json").unlink(missing_ok=True)
         for path in sorted(self.folder.iterdir(), key=lambda p: p.name == "plan.json"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _difference(self, old: dict[str, Any]) -> str:
-        lines = list(
-            differences({k: old.get(k) for k in ("config", "inputs")}, {k: self.plan[k] for k in ("config", "inputs")})
-        )
-        shown = [f"  {line}" for line in lines[:12]] + (
-            [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
-        )
+        keys = ("stage", "config", "inputs")
+        lines = list(differences({k: old.get(k) for k in keys}, {k: self.plan[k] for k in keys}))
+        shown = [f"  {line}" for line in lines[:12]]
+        shown += [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
         head = f"{self.name}: {self.folder} was made from something else (there -> now):"
         return "\n".join([head, *shown, "Add force=true to recompute it, or choose another run=... folder."])
 
 
 def require(folder: str | Path, maker: str) -> dict[str, Any]:
     """The meta.json of a complete stage that this one reads. Raises UserError naming the command that makes it."""
-    meta = read_json(Path(folder) / "meta.json")
+    meta = _read_record(Path(folder) / "meta.json")
     if meta is None:
         state = "is not complete" if Path(folder).exists() else "does not exist"
         raise UserError(f"{folder} {state} (no meta.json); make it first: {maker}")
@@ -99,23 +109,25 @@ def require(folder: str | Path, maker: str) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Lines `key: old -> new` for every leaf that differs between two JSON values."""
+    """Lines `key: old -> new` for every leaf that differs between two JSON values, and for keys in another order."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(k for k in new if k not in old)]:
-            yield from differences(
-                old.get(key, "(absent)"), new.get(key, "(absent)"), f"{where}.{key}" if where else str(key)
-            )
-    elif old != new:
-        yield f"{where}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"
+            place = f"{where}.{key}" if where else str(key)
+            yield from differences(old.get(key, "(absent)"), new.get(key, "(absent)"), place)
+        if list(old) != list(new) and old.keys() == new.keys():
+            yield f"{where}: order {', '.join(old)} -> {', '.join(new)}"
+    elif (was := json.dumps(old, ensure_ascii=False)) != (is_now := json.dumps(new, ensure_ascii=False)):
+        yield f"{where}: {was} -> {is_now}"  # compared as text, as hash_json does: to Python, 0 is False
 
 
 def hash_json(value: Any) -> str:
-    """16 hex digits of SHA-256 over canonical JSON; key order does matter where order means something (lists of cleaners)."""
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()[:16]
+    """16 hex digits of SHA-256 over JSON; the order of keys matters, for it can mean something (lists of cleaners)."""
+    text = json.dumps(value, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]  # file names may hold any bytes
 
 
 def hash_file(path: str | Path) -> str:
-    """Size and SHA-256 of the first and last MiB: sees every change of a small file, most of a big one, without reading terabytes."""
+    """Size and SHA-256 of the first and last MiB: sees every change of a file of up to 2 MiB, most in larger ones."""
     size = os.path.getsize(path)
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
@@ -128,10 +140,10 @@ def hash_file(path: str | Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; synced and renamed onto `path` when the block ends well, else removed."""
+    """A temporary path beside `path` to write to; renamed onto `path`, synced, if the block ends well, else removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # see _is_temporary
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -140,6 +152,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a killed `atomic` has left this file: it may be deleted at any time."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -165,10 +182,18 @@ def read_json(path: str | Path) -> Any:
     """The JSON value in a file, or None where there is no such file. A damaged file is a RuntimeError that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
         raise RuntimeError(f"{path}: damaged ({error}); delete its folder and run the stage again") from error
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A plan.json or meta.json, or None where there is none. Raises RuntimeError for one that is damaged."""
+    record = read_json(path)
+    if record is not None and not (isinstance(record, dict) and "hash" in record):
+        raise RuntimeError(f"{path}: damaged (no hash in it); delete its folder and run the stage again")
+    return record
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import opencc
 
-HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 # Han, kana without the dots and marks between them, Hangul syllables.
 CJK = HAN + "\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\uac00-\ud7a3"
 LANGUAGES = ("zh-Hans", "zh-Hant", "en", "other")
@@ -137,7 +137,7 @@ _kept_powers = functools.lru_cache(maxsize=None)(_make_powers)
 def scripts(text: str) -> Scripts:
     """Count the characters of `text` by script. memory: 4 bytes a character."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    n = np.bincount(_classes()[np.minimum(points, 0x323AF)], minlength=11)
+    n = np.bincount(_classes()[np.minimum(points, 0x323B0)], minlength=11)
     han = int(n[_HAN] + n[_SIMPLIFIED] + n[_TRADITIONAL])
     rest = map(int, (n[_KANA], n[_HANGUL], n[_LETTER], n[_PUNCTUATION], len(points)))
     return Scripts(
@@ -186,8 +186,8 @@ def normalise(text: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _classes() -> np.ndarray:
-    """uint8 (0x323b0,): script class of every code point up to the last Han extension."""
-    table = np.zeros(0x323B0, dtype=np.uint8)
+    """uint8 (0x323b1,): script class of each code point up to the last Han extension, then one for the rest."""
+    table = np.zeros(0x323B1, dtype=np.uint8)
     for low, high, kind in _ranges():
         table[low : high + 1] = kind
     for point in [

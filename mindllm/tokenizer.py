@@ -1,8 +1,8 @@
 """The tokenizer: SentencePiece BPE trained on clean text, and its exact twin as a fast Hugging Face tokenizer.
 
-Identity normalisation, byte fallback and single digits, so that every text comes back byte for byte. Line breaks and the PII
-masks are tokens of their own; document end, padding and chat roles are control tokens that text can never produce.
-Training takes about 22 MB of memory and .3 s per MB of sample; encoding runs at 3 to 13 MB/s a process.
+Identity normalisation, byte fallback and single digits, so that every text comes back byte for byte. Line breaks and
+the PII masks are tokens of their own; document end, padding and chat roles are control tokens that text can never
+produce. Training takes about 22 MB of memory and .3 s per MB of sample; encoding runs at 3 to 13 MB/s a process.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ _SPACE = "▁"  # how SentencePiece writes a blank inside pieces
 class TokenizerConfig:
     """A SentencePiece BPE tokenizer from clean text.
 
-    documents: a complete stage folder of Parquet shards.  out: where the tokenizer goes.  vocab_size: exact number of entries.
-    sample_bytes: how much text of each language (zh, en, other) is learned from, at most.  seed: which documents those are.
+    documents: a complete stage folder of Parquet shards.  out: where the tokenizer goes.
+    vocab_size: exact number of entries.  sample_bytes: how much text of each language (zh, en, other) is learned from,
+    at most.  seed: which documents those are.
     """
 
     run: str = "runs/demo"
@@ -128,9 +129,8 @@ def _plan_sample(shards: list[Path], limits: dict[str, int]) -> tuple[dict[str, 
     fractions = {k: min(1.0, limits.get(k, 0) / n) if n else 0.0 for k, n in totals.items()}
     chosen = sum(int(totals[k] * fractions[k]) for k in totals)
     if chosen == 0:
-        raise UserError(
-            f"{shards[0].parent if shards else 'documents'}: no text to learn a tokenizer from; bytes by language: {totals}"
-        )
+        folder = shards[0].parent if shards else "documents"
+        raise UserError(f"{folder}: no text to learn a tokenizer from; bytes by language: {totals}")
     return fractions, chosen
 
 
@@ -193,7 +193,7 @@ def write_huggingface(folder: Path) -> None:
 
 
 def _fast_tokenizer(model: Any) -> tokenizers.Tokenizer:
-    """The same BPE for the tokenizers library: merges in the order of the pieces' scores, no pre-tokenizer, byte fallback."""
+    """The same BPE for the tokenizers library: merges by the pieces' scores, no pre-tokenizer, byte fallback."""
     size = model.vocab_size()
     pieces = [model.id_to_piece(i) for i in range(size)]
     special = [i for i in range(size) if model.is_control(i) or model.is_unknown(i) or pieces[i] in (*PII_MASKS, "\n")]

@@ -1,8 +1,9 @@
 """TrainConfig and the only training loop: pre-training, tuning, sweeps and dialogue models all run through `train`.
 
-The loss of a step is the sum over its targets divided by their number in the whole global batch, so neither the micro-batch
-size nor the number of processes nor masked positions change what is optimised. Batches and learning rate are pure functions of
-the step: resuming is starting the loop at another step. A non-finite loss or gradient ends the run before it is saved.
+The loss of a step is the sum over its targets divided by their number in the whole global batch, so neither the
+micro-batch size nor the number of processes nor masked positions change what is optimised. Batches and learning rate
+are pure functions of the step: resuming is starting the loop at another step. A non-finite loss or gradient ends the
+run before it is saved.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from mindllm import checkpoint
 from mindllm import engine as door
 from mindllm.checkpoint import Progress
-from mindllm.engine import DERIVED_KEYS, Engine
+from mindllm.engine import DERIVED_KEYS, DERIVED_ZERO_KEYS, Engine
 from mindllm.metrics import Metrics
 from mindllm.stage import write_text
 
@@ -32,9 +33,10 @@ from mindllm.stage import write_text
 class TrainConfig:
     """How a model is trained. Batch sizes are in sequences (samples); reports are in tokens.
 
-    batch_size: sequences of one optimizer step over all processes.  micro_batch_size: of one forward pass of one process.
-    schedule: after linear warm-up, `cosine` or `linear` down to min_lr_ratio, `wsd` (constant, then linear over the last
-    decay_ratio of the steps), or `constant`.  deepspeed: extra keys for DeepSpeed's JSON.
+    batch_size: sequences of one optimizer step over all processes.  micro_batch_size: of one forward pass of one
+    process.  schedule: after linear warm-up, `cosine` or `linear` down to min_lr_ratio, `wsd` (constant, then linear
+    over the last decay_ratio of the steps after warm-up), or `constant`.  max_grad_norm: 0 clips nothing.
+    deepspeed: extra keys for DeepSpeed's JSON.
     """
 
     steps: int = 1000
@@ -74,9 +76,15 @@ class TrainConfig:
             yield "learning_rate must be above 0, min_lr_ratio in [0, 1], decay_ratio in (0, 1]"
         if not 0 <= self.warmup_steps <= self.steps:
             yield f"warmup_steps: {self.warmup_steps} is not between 0 and steps {self.steps}"
-        for key in self.deepspeed:
-            if key in DERIVED_KEYS:
-                yield f"deepspeed.{key}: is derived from the other keys here; set those"
+        for name in ("weight_decay", "eps", "max_grad_norm", "num_threads"):
+            if not getattr(self, name) >= 0:
+                yield f"{name}: must be 0 or more"
+        zero = self.deepspeed.get("zero_optimization", {})
+        if not isinstance(zero, dict):
+            yield "deepspeed.zero_optimization: expected keys and values"
+        given = [*self.deepspeed, *(f"zero_optimization.{key}" for key in zero)]
+        for key in sorted({*DERIVED_KEYS, *(f"zero_optimization.{k}" for k in DERIVED_ZERO_KEYS)} & {*given}):
+            yield f"deepspeed.{key}: is derived from the other keys here; set those"
 
     def accumulation(self, world: int) -> int:
         """Micro-batches per process and step."""
@@ -90,7 +98,7 @@ class Batches(Protocol):
 
 
 class Loss(Protocol):
-    """Loss terms of a micro-batch. A term is a sum over its own kind of targets; the loop divides by their global number."""
+    """Loss terms of a micro-batch: each a sum over its own kind of targets; the loop divides by their global number."""
 
     def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Move a micro-batch to the device, as the model wants it."""
@@ -136,7 +144,8 @@ def train(
 ) -> Result:  # fmt: skip
     """Train `model` in `out` from its newest checkpoint (or the start) to config.steps. All processes call it.
 
-    Raises UserError when the checkpoint there belongs to another run, RuntimeError when loss or gradient stop being finite.
+    Raises UserError when the checkpoint there belongs to another run, RuntimeError when loss or gradient stop being
+    finite.
     """
     loss = loss or NextToken()
     torch.set_num_threads(
@@ -147,40 +156,40 @@ def train(
     progress = checkpoint.resume(engine, start, fingerprints) if start else Progress(fingerprints=fingerprints)
     if start and rank == 0:
         print(f"resuming from {start}", flush=True)
-    metrics = Metrics(out if rank == 0 else None, progress.step, config.steps, flops_per_token, world)
     stop = _StopRequest()
-    valid: dict[str, float] = {}
+    # A run that was killed between its last checkpoint and its end has only its last validation left to do.
+    valid = validate(engine.model) if progress.step == config.steps else {}
     saved = progress.step
-    while progress.step < config.steps and not stop.agreed:
-        lr = lr_at(progress.step, config)
-        mean_loss, num_tokens, stop.agreed = _forward_backward(
-            engine, loss, batches(progress.step, rank, world), device, stop
-        )
-        grad_norm = engine.step(lr)
-        if not math.isfinite(grad_norm):
-            raise RuntimeError(
-                f"step {progress.step + 1}: gradient norm is {grad_norm}; the last checkpoint is the one to go on from"
-            )
-        progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
-        show = progress.step % config.log_every == 0 or progress.step == config.steps
-        metrics.step(progress.step, mean_loss, lr, grad_norm, num_tokens, progress.tokens, show)
-        if progress.step % config.eval_every == 0 or progress.step == config.steps:
-            valid = validate(engine.model)
-            metrics.valid(progress.step, valid)
-            metrics.restart_clock()
-        if progress.step % config.save_every == 0 or progress.step == config.steps or stop.agreed:
-            checkpoint.save(engine, out, progress, rank, config.keep_last)
-            saved = progress.step
-            metrics.restart_clock()
+    with Metrics(out if rank == 0 else None, progress.step, config.steps, flops_per_token, world) as metrics:
+        while progress.step < config.steps and not stop.agreed:
+            lr = lr_at(progress.step, config)
+            micro_batches = batches(progress.step, rank, world)
+            mean_loss, num_tokens, stop.agreed = _forward_backward(engine, loss, micro_batches, device, stop)
+            _check_finite(mean_loss, "loss", progress.step + 1)
+            grad_norm = engine.step(lr)
+            _check_finite(grad_norm, "gradient's norm", progress.step + 1)
+            progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
+            show = progress.step % config.log_every == 0 or progress.step == config.steps
+            metrics.step(progress.step, mean_loss, lr, grad_norm, num_tokens, progress.tokens, show)
+            if progress.step % config.eval_every == 0 or progress.step == config.steps:
+                valid = validate(engine.model)
+                metrics.valid(progress.step, valid)
+                metrics.restart_clock()
+            if progress.step % config.save_every == 0 or progress.step == config.steps or stop.agreed:
+                checkpoint.save(engine, out, progress, rank, config.keep_last)
+                saved = progress.step
+                metrics.restart_clock()
     assert saved == progress.step, "the loop must not end with unsaved steps"
-    metrics.close()
     return Result(progress, progress.step >= config.steps, valid)
 
 
 def _forward_backward(
     engine: Engine, loss: Loss, micro_batches: list[np.ndarray], device: torch.device, stop: _StopRequest
 ) -> tuple[float, int, bool]:
-    """Gradients of one step; returns (mean loss, targets in the global batch, whether any process was asked to stop)."""
+    """Gradients of one step; returns (mean loss, targets in the global batch, whether a process was asked to stop)."""
+    assert len(micro_batches) == engine.accumulation, (
+        f"{len(micro_batches)} micro-batches for a process, where a step takes {engine.accumulation}"
+    )
     prepared = [loss.prepare(batch, device) for batch in micro_batches]
     counts: dict[str, int] = {}
     for batch in prepared:
@@ -195,15 +204,20 @@ def _forward_backward(
         value += combined.detach()
         engine.backward(combined)
     mean_loss = door.sum_over_processes([float(value)], device)[0]  # sync: one number a step
-    if not math.isfinite(mean_loss):
-        raise RuntimeError(
-            f"the loss is {mean_loss}; nothing was updated, the last checkpoint is the one to go on from"
-        )
     return mean_loss, round(totals[0]), stopping > 0
 
 
+def _check_finite(value: float, what: str, step: int) -> None:
+    """Stop before anything is saved: under ZeRO-0 the weights are lost already, and the next batches would not help."""
+    if not math.isfinite(value):
+        raise RuntimeError(f"step {step}: the {what} is {value}; the last checkpoint is the one to go on from")
+
+
 def lr_at(step: int, config: TrainConfig) -> float:
-    """Learning rate of a step (0-based): linear warm-up, then the schedule. Cosine: Loshchilov and Hutter 2016, eq. 5."""
+    """Learning rate of a step (0-based): linear warm-up, then the schedule.
+
+    Cosine: Loshchilov and Hutter 2016, eq. 5.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -227,8 +241,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def _engine(model: nn.Module, config: TrainConfig, world: int) -> Engine:
     return Engine(
-        model, parameter_groups(model, config.weight_decay), precision=config.precision, zero_stage=config.zero_stage,
-        micro_batch_size=config.micro_batch_size, accumulation=config.accumulation(world), max_grad_norm=config.max_grad_norm,
+        model, parameter_groups(model, config.weight_decay), precision=config.precision,
+        zero_stage=config.zero_stage, micro_batch_size=config.micro_batch_size,
+        accumulation=config.accumulation(world), max_grad_norm=config.max_grad_norm,
         betas=(config.betas[0], config.betas[1]), eps=config.eps, extra=config.deepspeed,
     )  # fmt: skip
 

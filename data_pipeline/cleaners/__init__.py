@@ -1,4 +1,4 @@
-"""The cleaners, one rule a file. A cleaner is a frozen dataclass whose fields are its config keys and whose call is the rule."""
+"""The cleaners, one rule a file: each a frozen dataclass whose fields are its config keys and whose call is the rule."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
 - rotary positions (RoPE, arXiv 2104.09864), half-split as in Llama; no biases
 - RMSNorm (arXiv 1910.07467) in fp32; GeGLU feed-forward (arXiv 2002.05202) with the tanh form of gelu
-- residuals: `prenorm` (x + f(norm(x))) or `deepnorm` (norm(alpha * x + f(x)), arXiv 2203.00555) with its initialisation
+- residuals: `prenorm`, x + f(norm(x)), or `deepnorm`, norm(alpha * x + f(x)) (arXiv 2203.00555), with its own init
 - grouped-query heads, tied or untied head; names as in Hugging Face, so that exporting needs no mapping
 
-Post-norm is written as the norm at the *start* of the next layer, so both residuals share all parameters and one line differs.
+Post-norm is written as the norm at the *start* of the next layer, so both residuals share all parameters and one line
+differs.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class MindLLMConfig:
         for name in (*counts, "max_position_embeddings"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"
+        if self.vocab_size < 0:
+            yield "vocab_size: must be 0 (the tokenizer's) or more"
+        for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
+            if not getattr(self, name) > 0:
+                yield f"{name}: must be above 0"
         if min(self.num_attention_heads, self.num_key_value_heads) < 1:
             return
         if self.hidden_size % self.num_attention_heads:
@@ -56,7 +62,10 @@ class MindLLMConfig:
         elif self.head_dim % 2:
             yield f"hidden_size / num_attention_heads: RoPE needs an even head dimension, not {self.head_dim}"
         if self.num_attention_heads % self.num_key_value_heads:
-            yield f"num_attention_heads: {self.num_attention_heads} is no multiple of num_key_value_heads {self.num_key_value_heads}"
+            yield (
+                f"num_attention_heads: {self.num_attention_heads} is no multiple of num_key_value_heads "
+                f"{self.num_key_value_heads}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -155,7 +164,7 @@ class Decoder(nn.Module):
 
 
 class MindLLM(nn.Module):
-    """The language model. Called with labels it returns the summed loss (fp32 scalar), without them the logits (B, T, V)."""
+    """The language model: logits (B, T, V), or the summed loss (fp32 scalar) when it is called with labels (B, T)."""
 
     def __init__(self, config: MindLLMConfig):
         super().__init__()
@@ -183,25 +192,30 @@ class MindLLM(nn.Module):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
 
     def _init_residual(self) -> None:
-        """DeepNet: Xavier with gain beta = (8N)^(-1/4) on feed-forward, value and output, 1 on query and key (table 1, figure 2).
+        """DeepNet: Xavier with gain beta = (8N)^(-1/4) on feed-forward, value and output, 1 on query and key.
 
-        Pre-norm: outputs into the residual stream divided by sqrt(2N) (GPT-2, section 2.3).
+        (arXiv 2203.00555, table 1 and figure 2.) Pre-norm: what goes into the residual stream is divided by sqrt(2N)
+        (GPT-2, section 2.3).
         """
         layers = self.config.num_hidden_layers
-        for layer in self.model.layers:
-            attn, mlp = layer.self_attn, layer.mlp
-            if self.config.residual == "deepnorm":
-                for module in (attn.q_proj, attn.k_proj):
-                    nn.init.xavier_normal_(module.weight)
-                for module in (attn.v_proj, attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj):
-                    nn.init.xavier_normal_(module.weight, gain=(8 * layers) ** -0.25)
-            else:
-                for module in (attn.o_proj, mlp.down_proj):
-                    nn.init.normal_(module.weight, std=self.config.initializer_range / math.sqrt(2 * layers))
+        for name, weight in self.model.layers.named_parameters():
+            kind = name.split(".")[-2]
+            if self.config.residual == "deepnorm" and kind in ("q_proj", "k_proj"):
+                nn.init.xavier_normal_(weight)
+            elif self.config.residual == "deepnorm" and kind in (
+                "v_proj",
+                "o_proj",
+                "gate_proj",
+                "up_proj",
+                "down_proj",
+            ):
+                nn.init.xavier_normal_(weight, gain=(8 * layers) ** -0.25)
+            elif self.config.residual == "prenorm" and kind in ("o_proj", "down_proj"):
+                nn.init.normal_(weight, std=self.config.initializer_range / math.sqrt(2 * layers))
 
 
 def rotary(config: MindLLMConfig, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin (T, D) of the angle of every position and channel pair, in the precision and on the device of `like`."""
+    """cos and sin (T, D) of the angle of every position and channel pair, with the precision and device of `like`."""
     half = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=like.device) / config.head_dim
     angles = torch.outer(
         torch.arange(T, dtype=torch.float32, device=like.device), 1.0 / config.rope_theta**half

@@ -1,0 +1,197 @@
+"""Bits per byte of an exported model on held-out text, beside a unigram and a trigram model trained on the same text.
+
+Bits per byte compares models across tokenizers, languages and lengths: all bits (the end of each document included)
+over the UTF-8 bytes of the text. Text, not token ids, is what goes in: shards are decoded, and encoded again by the
+exported tokenizer. Long documents are read in windows that overlap by half: beyond the first window, every token sees
+at least half a window. Cost: about two forward passes over the text; memory: the logits of a batch and what ngram.py
+needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from eval.config import EvalConfig
+from eval.ngram import Trigram
+from mindllm.config import UserError
+from mindllm.shards import Shards
+from mindllm.stage import Stage, read_json, require, write_json
+from mindllm.tokenizer import Tokenizer, load_tokenizer
+
+MODELS = ("model", "unigram", "trigram")
+_SHARD = "python -m data_pipeline shard CONFIG"
+
+
+class Held(NamedTuple):
+    """The held-out text of one source: token ids a document (without the end token), and UTF-8 bytes of all text."""
+
+    documents: list[np.ndarray]
+    num_bytes: int
+
+
+class Window(NamedTuple):
+    """Inputs begin..end-1 of one document's sequence; predictions from `first` on count, earlier ones did before."""
+
+    document: int
+    begin: int
+    first: int
+    end: int
+
+
+def bpb(config: EvalConfig) -> int:
+    """Bits per byte on the held-out text of every source: the model, a unigram and a trigram model."""
+    export = require(config.model, "python -m mindllm.export CONFIG")
+    shards = require(config.shards, _SHARD)
+    settings = {k: getattr(config, k) for k in ("max_bytes", "max_train_bytes", "batch_size")}
+    stage = Stage(config.folder("bpb"), "bpb", settings, {"export": export["hash"], "shards": shards["hash"]})
+    if stage.start(config.force):
+        result = measure(config)
+        write_json(stage.folder / "bpb.json", result)
+        count = result["total"]["documents"]
+        stage.finish(**{"in": count, "out": count, "unit": "documents", "bytes": result["total"]["bytes"]})
+    print_bpb(read_json(stage.folder / "bpb.json"))
+    return 0
+
+
+def list_folders(shards: Path, split: str) -> dict[str, Path]:
+    """Source name -> folder of its train or valid shards, by name. Raises UserError when no source has that part."""
+    found = {p.parent.parent.name: p.parent for p in sorted(shards.glob(f"*/{split}/meta.json"))}
+    if not found:
+        raise UserError(f"{shards}: no source has a {split} part; change shard.valid_fraction or add text: {_SHARD}")
+    return found
+
+
+def measure(config: EvalConfig) -> dict[str, Any]:
+    """What bpb.json holds: per source and in total documents, bytes, tokens, bits per byte of each model, and gains."""
+    train, valid = (list_folders(Path(config.shards), split) for split in ("train", "valid"))
+    shard_tokenizer = load_tokenizer(config.tokenizer)
+    model, tokenizer = open_model(config.model)
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise RuntimeError(f"{config.model}: its tokenizer names no eos_token, which begins and ends every document")
+    parts = [encode(read_texts(f, shard_tokenizer, config.max_train_bytes), tokenizer) for f in train.values()]
+    trigram = Trigram.fit([d for part in parts for d in part.documents], len(tokenizer), eos)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, folder in valid.items():
+        held = encode(read_texts(folder, shard_tokenizer, config.max_bytes), tokenizer)
+        bits = {
+            "model": float(model_bits(model, held.documents, eos, config.batch_size).sum()),
+            "unigram": sum(map(trigram.unigram_bits, held.documents)),
+            "trigram": sum(map(trigram.bits, held.documents)),
+        }
+        tokens = sum(len(d) + 1 for d in held.documents)
+        rows[name] = {"documents": len(held.documents), "bytes": held.num_bytes, "tokens": tokens, "bits": bits}
+    counted = {"documents": sum(len(p.documents) for p in parts), "bytes": sum(p.num_bytes for p in parts)}
+    sources = {name: _per_byte(row) for name, row in rows.items()}
+    return {"sources": sources, "total": _per_byte(_add(list(rows.values()))), "train": counted}
+
+
+def _add(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    total = {key: sum(row[key] for row in rows) for key in ("documents", "bytes", "tokens")}
+    return {**total, "bits": {m: sum(row["bits"][m] for row in rows) for m in MODELS}}
+
+
+def _per_byte(row: dict[str, Any]) -> dict[str, Any]:
+    """Bits per byte (None for a source without text), and the gain over the unigram model, 1 - bits / unigram bits."""
+    counts, bits = {k: row[k] for k in ("documents", "bytes", "tokens")}, row["bits"]
+    if not row["bytes"]:
+        return {**counts, "bpb": dict.fromkeys(MODELS), "gain": dict.fromkeys(MODELS)}
+    per_byte = {m: round(bits[m] / row["bytes"], 5) for m in MODELS}
+    return {**counts, "bpb": per_byte, "gain": {m: round(1 - bits[m] / bits["unigram"], 5) for m in MODELS}}
+
+
+def open_model(folder: str | Path) -> tuple[Any, Any]:
+    """The exported model (eval mode, fp32, on a GPU where there is one) and its tokenizer. slow: some seconds."""
+    from mindllm.hf import load_exported, quiet  # here, so that `report` and `--help` do not wait for transformers
+
+    quiet()
+    model, tokenizer = load_exported(Path(folder))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def read_texts(folder: Path, tokenizer: Tokenizer, max_bytes: int) -> list[str]:
+    """The texts of a shard folder from the start, as many as fit into `max_bytes` of UTF-8, but at least one.
+
+    Raises UserError when `tokenizer` is not the one that the shards were written with.
+    """
+    shards = Shards(folder)
+    if shards.meta["tokenizer"] != tokenizer.fingerprint:
+        raise UserError(f"{folder} was not written with the tokenizer in {tokenizer.folder}; set tokenizer=FOLDER")
+    texts: list[str] = []
+    size = 0
+    for document in shards.documents():
+        text = tokenizer.decode(document[:-1].tolist())
+        size += len(text.encode("utf-8"))
+        if texts and size > max_bytes:
+            break
+        texts.append(text)
+    return texts
+
+
+def encode(texts: Sequence[str], tokenizer: Any) -> Held:
+    """Texts as the exported tokenizer sees them: nothing added, and what looks like a control token is text as well."""
+    if not texts:
+        return Held([], 0)
+    found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return Held([np.array(ids, dtype=np.int64) for ids in found], sum(len(t.encode("utf-8")) for t in texts))
+
+
+def list_windows(document: int, num_inputs: int, size: int) -> Iterator[Window]:
+    """Windows of at most `size` inputs, half a window apart; together they predict each of the positions once."""
+    stride, done = max(size // 2, 1), 0
+    for begin in range(0, num_inputs, stride):
+        end = min(begin + size, num_inputs)
+        yield Window(document, begin, done, end)
+        done = end
+        if end == num_inputs:
+            return
+
+
+@torch.inference_mode()
+def model_bits(model: Any, documents: Sequence[np.ndarray], eos: int, batch_size: int) -> np.ndarray:
+    """float64 (num_documents,): bits to tell each document's tokens and its end, the first one after one `eos`.
+
+    Windows are batched by length, so padding is short; it stands right of the text, where no prediction looks.
+    """
+    size = model.config.max_position_embeddings
+    sequences = [torch.from_numpy(np.concatenate(([eos], d, [eos])).astype(np.int64)) for d in documents]
+    windows = [w for i, s in enumerate(sequences) for w in list_windows(i, len(s) - 1, size)]
+    windows.sort(key=lambda w: w.begin - w.end)  # longest first: the largest batch comes first, and fails first
+    bits = np.zeros(len(documents))
+    for start in range(0, len(windows), batch_size):
+        batch = windows[start : start + batch_size]
+        for window, value in zip(batch, _window_bits(model, batch, sequences), strict=True):
+            bits[window.document] += value
+    return bits
+
+
+def _window_bits(model: Any, batch: Sequence[Window], sequences: Sequence[torch.Tensor]) -> Iterator[float]:
+    rows = [sequences[w.document][w.begin : w.end] for w in batch]
+    inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)  # (B, T)
+    logits = model(input_ids=inputs, use_cache=False).logits  # (B, T, V)  memory: B*T*V*4 bytes
+    for window, row in zip(batch, logits, strict=True):
+        scored = row[window.first - window.begin : window.end - window.begin].float()
+        targets = sequences[window.document][window.first + 1 : window.end + 1].to(row.device)
+        loss = torch.nn.functional.cross_entropy(scored, targets, reduction="none")
+        yield float(loss.double().sum()) / float(np.log(2))
+
+
+def print_bpb(result: dict[str, Any]) -> None:
+    """Bits per byte by source and in total, as a table."""
+    title = "bits per byte on held-out text; gain over unigram"
+    table = Table("source", title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("documents", "bytes", "model", "unigram", "trigram", "gain"):
+        table.add_column(column, justify="right")
+    for name, row in [*result["sources"].items(), ("total", result["total"])]:
+        values = [f"{row['bpb'][m]:.3f}" if row["bpb"][m] is not None else "-" for m in MODELS]
+        gain = row["gain"]["model"]
+        values.append(f"{gain:.1%}" if gain is not None else "-")
+        table.add_row(name, f"{row['documents']:,}", f"{row['bytes']:,}", *values)
+    Console().print(table)

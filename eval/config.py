@@ -1,0 +1,58 @@
+"""EvalConfig: everything that the verbs of eval read from configs/eval/*.yaml, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class EvalConfig:
+    """What to measure on one exported model, and where the results go.
+
+    run: folder that holds one folder per stage.  model: exported folder.  tokenizer, shards: the held-out text.
+    tasks, include_path, num_fewshot, limit: benchmarks.  prompts, max_new_tokens, temperature, top_k, seed: samples.
+    """
+
+    run: str = "runs/demo"
+    model: str = "{run}/export"
+    tokenizer: str = "{run}/tokenizer"  # turns the token shards back into text
+    shards: str = "{run}/shards"
+    tasks: list[str] = field(default_factory=list)
+    include_path: str = "eval/tasks"
+    num_fewshot: int | None = None  # None: what each task says; a task that fixes 0 keeps 0
+    limit: int | None = None  # items per task; None: all
+    batch_size: int = 8  # sequences
+    prompts: list[str] = field(default_factory=list)
+    max_new_tokens: int = 64
+    temperature: float = 0.8  # 0: always the most probable token
+    top_k: int = 40  # 0: all tokens
+    seed: int = 1
+    max_bytes: int = 1_000_000  # of validation text per source
+    max_train_bytes: int = 50_000_000  # of training text per source that the trigram model counts
+    report: str = "{run}/report.html"
+    title: str = ""
+    force: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, a line each."""
+        for key in ("batch_size", "max_new_tokens", "max_bytes", "max_train_bytes"):
+            if getattr(self, key) < 1:
+                yield f"{key}: {getattr(self, key)} must be at least 1"
+        for key in ("temperature", "top_k", "seed"):
+            if getattr(self, key) < 0:
+                yield f"{key}: {getattr(self, key)} must not be negative"
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            yield f"num_fewshot: {self.num_fewshot} must not be negative"
+        if self.limit is not None and self.limit < 1:
+            yield f"limit: {self.limit} must be at least 1, or null for all items"
+        for name in sorted({n for n in self.tasks if self.tasks.count(n) > 1}):
+            yield f"tasks: {name} is named twice"
+        for index, prompt in enumerate(self.prompts):
+            if not prompt.strip():
+                yield f"prompts.{index}: is empty"
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage writes."""
+        return Path(self.run) / stage

@@ -1,0 +1,132 @@
+"""Figures of the report as inline SVG, the same bytes for the same numbers: fixed hash salt, no date, no global state.
+
+Text stays text and takes the colour of the page (`currentColor`), so a figure reads in light and in dark. matplotlib's
+own font has no Chinese glyphs: labels are language codes and names in ASCII. Cost: about .2 s and 20 to 100 kB a
+figure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MAX_POINTS = 600  # of one curve; longer ones are thinned
+COLOURS = ("#3b82c4", "#46a58c", "#e08a2e", "#9a7cc1", "#8a929c", "#c75d6a")
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": ["sans-serif"],
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    **{
+        key: _INK
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    },
+}
+
+
+def funnel(stages: Sequence[str], documents: Mapping[str, Sequence[int]]) -> str:
+    """Stacked bars: documents left after each stage, by language (`documents[language][stage]`)."""
+    with _figure("funnel", height=0.75 + 0.36 * len(stages)) as (figure, axes):
+        left = [0] * len(stages)
+        for colour, (language, counts) in zip(_cycle(len(documents)), documents.items(), strict=True):
+            axes.barh(range(len(stages)), counts, left=left, height=0.62, color=colour, label=language)
+            left = [a + b for a, b in zip(left, counts, strict=True)]
+        for row, total in enumerate(left):
+            axes.annotate(f"{total:,}", (total, row), (5, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(stages)), stages)
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(left, default=0) * 1.15 or 1)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("documents")
+        _legend(axes)
+        return _svg(figure, "funnel")
+
+
+def curves(train: Sequence[tuple[float, float]], valid: Sequence[tuple[float, float]], unit: str) -> str:
+    """Training and validation loss (nats a token), each a list of (x, loss), over x in `unit`."""
+    with _figure("curves", height=2.9) as (figure, axes):
+        for points, colour, label, marker in (
+            (train, COLOURS[0], "training", ""),
+            (valid, COLOURS[2], "validation", "o"),
+        ):
+            if points:
+                thin = thinned(points)
+                style: Any = {"marker": marker, "markersize": 3.5, "linewidth": 1.2 if marker else 0.9}
+                axes.plot([x for x, _ in thin], [y for _, y in thin], color=colour, label=label, **style)
+        axes.set_ylabel("loss, nats per token")
+        axes.set_xlabel(unit)
+        _legend(axes)
+        return _svg(figure, "curves")
+
+
+def grouped_bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], unit: str) -> str:
+    """One group of bars a source, one bar a model (`values[model][group]`), with the value above each bar."""
+    width = 0.8 / max(len(values), 1)
+    with _figure("bars", height=2.7) as (figure, axes):
+        for number, (model, heights) in enumerate(values.items()):
+            places = [i + (number - (len(values) - 1) / 2) * width for i in range(len(groups))]
+            axes.bar(places, heights, width * 0.92, color=COLOURS[number % len(COLOURS)], label=model)
+            for x, y in zip(places, heights, strict=True):
+                axes.annotate(f"{y:.2f}", (x, y), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.margins(y=0.1)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(unit)
+        _legend(axes)
+        return _svg(figure, "bars")
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about MAX_POINTS points: means of equal runs of neighbours, the last run as long as it is."""
+    size = -(-len(points) // MAX_POINTS)
+    runs = [points[i : i + size] for i in range(0, len(points), size)] if size > 1 else [[p] for p in points]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def label(name: str, number: int) -> str:
+    """A name as a figure can write it: itself, or `source 3` where it has characters that its font lacks."""
+    return name if name.isascii() else f"source {number + 1}"
+
+
+@contextlib.contextmanager
+def _figure(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """One pair of axes in our style, without pyplot and its global state."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(5.4, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _cycle(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _legend(axes: Axes) -> None:
+    columns = len(axes.get_legend_handles_labels()[0])
+    if columns:
+        place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2}
+        axes.legend(**place, ncols=columns, handlelength=1.2, columnspacing=1.4)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element: no prolog or metadata, ids unique on the page, text in the page's colour."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", r"font\1: \g<2>system-ui, sans-serif", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)

@@ -1,0 +1,145 @@
+"""The command line: exit codes, messages on stderr, and a --help for every verb that names every key."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm.cli import Verb, main
+from mindllm.config import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Part:
+    """A part."""
+
+    size: int = 1
+
+
+@dataclass
+class Config:
+    """What to greet.
+
+    name: who.
+    """
+
+    name: str
+    inner: Part = field(default_factory=Part)
+    parts: list[Part] = field(default_factory=list)
+    table: dict[str, Part] = field(default_factory=dict)
+
+
+def greet(config: Config) -> int | None:
+    """Greet somebody."""
+    if config.name == "nobody":
+        raise UserError("name: nobody is no 名字")
+    if config.name == "crash":
+        raise RuntimeError("a bug")
+    if config.name == "stop":
+        raise KeyboardInterrupt
+    print(f"hello {config.name}, {config.inner.size}")
+    return {"fails": 1}.get(config.name)
+
+
+VERBS = {"greet": Verb(Config, greet)}
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, verbs: Any = VERBS) -> tuple[int, str, str]:
+    code = main("python -m demo", verbs, words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    (tmp_path / "c.yaml").write_text("name: 你好")
+    return str(tmp_path / "c.yaml")
+
+
+def test_done_failed_interrupted(capsys: pytest.CaptureFixture[str], path: str) -> None:
+    assert run(capsys, "greet", path) == (0, "hello 你好, 1\n", "")
+    assert run(capsys, "greet", "inner.size=3", path, "name=a=b") == (0, "hello a=b, 3\n", "")
+    assert run(capsys, path, verbs=VERBS["greet"]) == (0, "hello 你好, 1\n", "")
+    assert run(capsys, "greet", path, "name=fails")[0] == 1
+    code, out, err = run(capsys, "greet", path, "name=stop")
+    assert (code, out) == (130, "") and "run the same command again" in err
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(capsys, "greet", path, "name=crash")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["great"], "unknown verb 'great'; there are greet"),
+        (["greet"], "expected one config file, got 0: python -m demo greet CONFIG.yaml key=value ...; --help"),
+        (["greet", "a.yaml", "b.yaml"], "expected one config file, got 2"),
+        (["greet", "a.yaml", "--force"], "--force: options are written key=value, without dashes"),
+        (["greet", "-name=x"], "-name=x: options are written key=value"),
+        (["greet", "missing.yaml"], "missing.yaml: no such config file"),
+        (["greet", "CONFIG", "nam=x"], "nam: unknown key; did you mean 'name'?"),
+        (["greet", "CONFIG", "name=nobody"], "name: nobody is no 名字"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_two_and_on_stderr(
+    capsys: pytest.CaptureFixture[str], path: str, words: list[str], message: str
+) -> None:
+    code, out, err = run(capsys, *(path if w == "CONFIG" else w for w in words))
+    assert (code, out) == (2, "") and err.startswith("python -m demo: ") and message in err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, listed, _ = run(capsys, "--help")
+    assert code == 0 and "greet  Greet somebody." in listed
+    assert run(capsys) == (2, listed, "")  # no verb at all
+    code, out, _ = run(capsys, "greet", "-h")
+    lines = [line.strip() for line in out.split("\n")]
+    assert code == 0 and {"Greet somebody.", "What to greet.", "name: who."} < set(lines)
+    keys = lines[lines.index("keys:") + 1 :]
+    assert {"name: str (required)", "inner.size: int = 1", "parts.0.size: int = 1", "table.NAME.size: int = 1"} <= set(
+        keys
+    )
+
+
+def programs() -> Iterator[tuple[str, Verb]]:
+    """Every command of the project with a config."""
+    for name in ("data_pipeline.__main__", "mindllm.tokenizer", "eval.__main__"):
+        for word, verb in importlib.import_module(name).VERBS.items():
+            yield f"{name} {word}", verb
+    for name, config in (("pretrain", "PretrainConfig"), ("export", "ExportConfig"), ("chain", "ChainConfig")):
+        module = importlib.import_module(f"mindllm.{name}")
+        yield f"mindllm.{name}", Verb(getattr(module, config), getattr(module, name))
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+    for program, verb in programs():
+        code, out, _ = run(capsys, "--help", verbs=verb)
+        assert code == 0 and "None" not in out.split("keys:")[0], program
+        assert verb.run.__doc__ and verb.config.__doc__, program
+        for f in dataclasses.fields(verb.config):
+            assert f"  {f.name}" in out, (program, f.name)
+        seen.append(program)
+    assert len(seen) == len(set(seen)) >= 12
+
+
+@pytest.mark.parametrize("module", ["data_pipeline", "mindllm.tokenizer"])
+def test_as_a_process(module: str) -> None:
+    """No traceback for what a user typed; the exit code reaches the shell."""
+    good = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert good.returncode == 0 and "VERB CONFIG.yaml" in good.stdout and good.stderr == ""
+    bad = subprocess.run(
+        [sys.executable, "-m", module, "nothing"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert bad.returncode == 2 and bad.stdout == "" and bad.stderr.startswith(f"python -m {module}: unknown verb")

@@ -1,0 +1,209 @@
+"""eval.report: one offline page, the same bytes each time, nothing that a document or a model wrote runs in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tiny_export import eval_config
+
+from eval.config import EvalConfig
+from eval.report import collect, render, report, show_bytes, show_rate, show_seconds, write_summary
+from mindllm.config import UserError, load
+
+EVIL = "<script>alert('x')</script>"
+
+
+def row(bits: float | None) -> dict[str, Any]:
+    per_byte = dict.fromkeys(("model", "unigram", "trigram"), bits)
+    return {"documents": 3, "bytes": 2048, "tokens": 500, "bpb": per_byte, "gain": per_byte}
+
+
+FILES: dict[str, Any] = {
+    "clean/meta.json": {"counts": {"in": 1234, "out": 1000, "unit": "documents"}, "seconds": 2.0},
+    "clean/stats.json": {
+        f"zh-Hans\t{EVIL}\t": [9, 900],
+        f"en\tb.example\t{EVIL}": [2, 10],
+        "zh-Hant\t茶馆.tw\t": [1, 5],
+    },
+    "pretrain/meta.json": {"counts": {"in": 5000, "out": 10, "unit": "tokens -> steps"}, "seconds": 10.0},
+    "export/config.json": {"architectures": [EVIL], "hidden_size": 64},
+    "bpb/bpb.json": {
+        "sources": {"web-zh": row(1.25), "网页": row(2.5), "empty": row(None)},
+        "total": row(1.875),
+        "train": {"documents": 7, "bytes": 12_345},
+    },
+    "harness/scores.json": {
+        "scores": [
+            {"task": "near", "metric": "acc", "value": 0.3, "stderr": 0.06, "chance": 0.25, "num_items": 60},
+            {"task": "far", "metric": "acc", "value": 0.8, "stderr": 0.05, "chance": 0.5, "num_items": 60},
+            {"task": "text", "metric": "bits_per_byte", "value": 1.9, "stderr": None, "chance": None, "num_items": 12},
+        ]
+    },
+    "samples/samples.json": {
+        "settings": {"temperature": 0.8, "top_k": 0, "seed": 1},
+        "samples": [
+            {"prompt": "春天来了，", "text": f"柳树发芽{EVIL}", "num_tokens": 8, "ended": False},
+            {"prompt": "臺灣的夏天很熱", "text": "，蟬聲不斷", "num_tokens": 4, "ended": True},
+            {"prompt": "The rain of the night", "text": " has stopped & gone", "num_tokens": 5, "ended": True},
+        ],
+    },
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    run = tmp_path / "first-run"
+    for name, value in FILES.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    lines = [{"step": i, "loss": 9 - i / 20, "tokens": i * 1000, "tokens_per_second": 100} for i in range(1, 101)]
+    text = "\n".join(json.dumps(line) for line in [*lines, {"step": 100, "valid_loss": 4.5, "valid_bpb": 2.25}])
+    (run / "pretrain" / "metrics.jsonl").write_text(text + "\n", encoding="utf-8")
+    return run
+
+
+def page(run: Path, **changes: Any) -> str:
+    return render(collect(eval_config(run, **changes)))
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that do not nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.add(tag)
+        if tag not in ("meta", "br", "path", "use", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("path", "use", "rect"):
+            assert self.open.pop() == tag
+
+
+def parsed(html: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(html)
+    assert parser.open == []
+    return parser
+
+
+def test_page_holds_every_section_and_nests(run: Path) -> None:
+    html = page(run)
+    assert {"svg", "table", "section"} <= parsed(html).seen
+    assert html.count("<svg") == 3 and "not run" not in html
+    for shown in ("first-run", "1,234", "tokens → steps", "zh-Hant", "茶馆.tw", "网页", "12.3 kB", "top all", "4.500"):
+        assert shown in html
+
+
+def test_page_is_offline_and_text_cannot_run(run: Path) -> None:
+    html = page(run, title=EVIL)
+    assert EVIL not in html and "&lt;script&gt;" in html and "stopped &amp; gone" in html
+    assert not parsed(html).seen & {"script", "link", "img", "iframe", "object", "base", "form"}
+    assert "default-src 'none'" in html
+    links = re.findall(r"(?:href|src)=[\"']?([^\"'> ]+)", html)
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"url\((?!#)|@import", html)
+
+
+def test_scores_near_guessing_are_grey(run: Path) -> None:
+    grey = re.findall(r'<tr class="chance"><td>(\w+)', page(run))
+    assert grey == ["near"]
+
+
+def test_samples_name_their_language_for_the_font(run: Path) -> None:
+    boxes = re.findall(r'<div class="sample" lang="([\w-]+)"><b>(.)', page(run))
+    assert boxes == [("zh-Hans", "春"), ("zh-Hant", "臺"), ("en", "T")]
+
+
+def test_same_run_same_bytes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = eval_config(run)
+    assert report(config) == 0
+    first = (run / "report.html").read_bytes()
+    assert report(config) == 0
+    assert (run / "report.html").read_bytes() == first
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_absent_stages_are_named_with_their_command(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    parsed(html)
+    assert html.count("not run: <code>") == 6 and "<svg" not in html
+    assert re.findall("not run: <code>make ([a-z]+)", html) == ["demo", "data", "pretrain", "eval", "eval", "eval"]
+
+
+def test_long_lists_are_cut_and_say_so(run: Path) -> None:
+    stats = {f"en\tsite{i:03}.example\t": [1, 1] for i in range(50)} | {
+        f"en\tx\treason{i:03}": [1, 1] for i in range(50)
+    }
+    (run / "clean" / "stats.json").write_text(json.dumps(stats))
+    html = page(run)
+    assert "and 31 smaller sites" in html and "and 20 more reasons" in html
+    assert html.count(".example</td>") == 19  # and x, the largest
+
+
+def test_a_run_that_kept_and_dropped_nothing(run: Path) -> None:
+    (run / "clean" / "stats.json").write_text("{}")
+    html = page(run)
+    parsed(html)
+    assert "No document was dropped." in html
+
+
+def test_summary_shows_stages_and_results(run: Path) -> None:
+    out = io.StringIO()
+    write_summary(collect(eval_config(run, title="[b]x[/b]")), Console(file=out, width=100))
+    text = out.getvalue()
+    assert "run [b]x[/b]" in text and re.search(r"clean +1,234 +1,000 +documents +2\.0 s +617/s", text)
+    assert "model 1.875" in text and "1 of 2 accuracies" in text
+    empty = io.StringIO()
+    write_summary(collect(eval_config(run / "nothing")), Console(file=empty, width=100))
+    assert "bits per byte" not in empty.getvalue()
+
+
+def test_a_run_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder"):
+        report(eval_config(tmp_path / "nothing"))
+
+
+def test_numbers_read_well() -> None:
+    assert [show_bytes(n) for n in (0, 999, 12_345, 4_500_000, 6_700_000_000)] == [
+        "0 B",
+        "999 B",
+        "12.3 kB",
+        "4.5 MB",
+        "6.7 GB",
+    ]
+    assert [show_seconds(s) for s in (0.44, 12.3, 59.6, 200, 7500)] == [
+        "0.4 s",
+        "12 s",
+        "1 min 00 s",
+        "3 min 20 s",
+        "2 h 05 min",
+    ]
+    assert [show_rate(r) for r in (None, 3.44, 12345.6)] == ["-", "3.4/s", "12,346/s"]
+
+
+def test_config_fills_in_the_run_and_names_all_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "eval.yaml"
+    path.write_text("run: out/a\nprompts: [春天, The sea]\n", encoding="utf-8")
+    config = load(EvalConfig, path)
+    assert (config.model, config.report) == ("out/a/export", "out/a/report.html")
+    assert load(EvalConfig, path, ["run=b", "shards={run}/text"]).shards == "b/text"
+    wrong = ["batch_size=0", "temperature=-1", "limit=0", "num_fewshot=-1", "tasks=[a, a]", "prompts.0= "]
+    with pytest.raises(UserError) as error:
+        load(EvalConfig, path, wrong)
+    for key in ("batch_size", "temperature", "limit", "num_fewshot", "tasks: a is named twice", "prompts.0"):
+        assert key in str(error.value)

@@ -1,0 +1,123 @@
+"""Who may import what: directions between the packages, groups inside mindllm, one owner per external package."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("mindllm", "data_pipeline", "eval")
+MAY_IMPORT = {"mindllm": {"mindllm"}, "data_pipeline": {"data_pipeline", "mindllm"}, "eval": {"eval", "mindllm"}}
+GROUPS = (  # a module of mindllm imports from its own group and those before it
+    "config",
+    "cli stage text",
+    "tokenizer shards mixture",
+    "attention loss models",
+    "hf",
+    "engine",
+    "checkpoint metrics",
+    "train",
+    "pretrain export chain doctor",
+)
+OWNERS = {  # external package -> the files that know it
+    "ahocorasick_rs": ["data_pipeline/cleaners/sensitive.py"],
+    "datasets": ["eval/tasks/mini/helpers.py"],
+    "deepspeed": ["mindllm/engine.py"],
+    "fastwarc": ["data_pipeline/files.py"],
+    "jinja2": ["eval/report.py"],
+    "lm_eval": ["eval/harness.py"],
+    "markupsafe": ["eval/report.py"],
+    "matplotlib": ["eval/figures.py"],
+    "numpy": ["*"],
+    "opencc": ["mindllm/text.py"],
+    "pyarrow": ["data_pipeline/*", "mindllm/tokenizer.py"],
+    "rensa": ["data_pipeline/minhash.py"],
+    "resiliparse": ["data_pipeline/cleaners/html.py"],
+    "rich": ["*"],
+    "scipy": ["data_pipeline/minhash.py"],
+    "sentencepiece": ["mindllm/tokenizer.py"],
+    "tokenizers": ["mindllm/tokenizer.py"],
+    "torch": ["mindllm/*", "eval/*"],
+    "transformers": ["mindllm/hf.py"],
+    "xxhash": ["*"],
+    "yaml": ["mindllm/config.py", "mindllm/train.py"],
+}
+COMES_WITH = {"markupsafe": "jinja2"}  # no dependency of its own
+WITHOUT_TORCH = ("data_pipeline.__main__", "mindllm.tokenizer", "mindllm.mixture", "mindllm.chain")
+SOURCES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it; `from a import b` counts as a.b."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level and node.module, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_directions_between_the_packages() -> None:
+    ours = {*PACKAGES, "tests", "bench", "samples"}
+    for path in SOURCES:
+        found = {module.split(".")[0] for module in imports(path)} & ours
+        assert found <= MAY_IMPORT[name(path).split("/")[0]], name(path)
+
+
+def test_groups_inside_mindllm() -> None:
+    level = {module: number for number, group in enumerate(GROUPS) for module in group.split()}
+    files = {
+        p: p.relative_to(ROOT / "mindllm").parts[0].removesuffix(".py")
+        for p in SOURCES
+        if name(p).startswith("mindllm/")
+    }
+    assert set(files.values()) - {"__init__"} == set(level), "a module without a group, or a group without its module"
+    for path, module in files.items():
+        for word in [i.split(".")[1] for i in imports(path) if i.startswith("mindllm.")]:
+            if word in level and module in level:
+                assert level[word] <= level[module], f"{name(path)} imports mindllm.{word} of a later group"
+
+
+def test_external_packages_have_owners() -> None:
+    used: dict[str, set[str]] = {}
+    for path in SOURCES:
+        for module in (
+            {i.split(".")[0] for i in imports(path)} - set(sys.stdlib_module_names) - {*PACKAGES, "__future__"}
+        ):
+            used.setdefault(module, set()).add(name(path))
+    assert set(used) == set(OWNERS), "write new packages and their owners into the table, take old ones out"
+    for package, paths in used.items():
+        strangers = [p for p in paths if not any(fnmatch(p, owner) for owner in OWNERS[package])]
+        assert not strangers, f"{package} belongs to {OWNERS[package]}"
+
+
+def test_every_external_package_is_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=\[]", d)[0].lower().replace("_", "-") for d in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    for package in set(OWNERS) - set(COMES_WITH):
+        names = {d.lower().replace("_", "-") for d in distributions[package]}
+        assert names & declared, f"{package} is imported, but no dependency in pyproject.toml brings it"
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_text_tools_start_without_torch(module: str) -> None:
+    """In a process of its own, for what is imported by what is imported."""
+    code = (
+        f"import sys, {module}; print(*sorted({{'torch', 'transformers', 'deepspeed', 'lm_eval'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

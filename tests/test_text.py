@@ -1,0 +1,231 @@
+"""mindllm.text in six languages: units and their hashes, scripts, language, the normal form."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mindllm import text as module
+from mindllm.text import (
+    PII_MASKS,
+    is_chinese,
+    language,
+    normalise,
+    num_han,
+    scripts,
+    unit_hashes,
+    unit_hashes_many,
+    units,
+)
+
+# Any characters, with those of our languages, blanks and odd ones (lone surrogates, controls) drawn more often.
+MIXED = st.text(
+    st.one_of(
+        st.sampled_from("中國国人，。「」 \n\t\u3000\r\u2028\u200b\ufeff\ud800a1Zé_-’．１ＡかナーŸßΣ한ж\u0307İ😀🇨🇳"),
+        st.characters(),
+    )
+)
+ANY = st.text(st.characters())
+NO_LETTERS = ("P", "S", "Z", "Cc", "Cf", "Cs", "Co")  # not Cn: Python's tables lack the newest Han characters
+
+SIMPLIFIED = "春天来了，河边的柳树发芽了。孩子们在草地上放风筝，老人坐在长椅上聊天，大家都说今年的天气比去年好。"
+TRADITIONAL = "春天來了，河邊的柳樹發芽了。孩子們在草地上放風箏，老人坐在長椅上聊天，大家都說今年的天氣比去年好。"
+ENGLISH = "Spring has come and the willows by the river are green. It is a day that children were waiting for."
+JAPANESE = "春が来て、川辺の柳が芽を出しました。子どもたちは草原で凧を揚げ、お年寄りはベンチで話しています。"
+KOREAN = "봄이 왔고 강가의 버드나무에 싹이 났습니다. 아이들은 잔디밭에서 연을 날리고 노인들은 이야기를 나눕니다."
+FRENCH = "Le printemps est arrivé et les saules au bord de la rivière sont verts. Les enfants jouent dans le pré."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天，天气很好。", ["今", "天", "天", "气", "很", "好"]),
+        ("「今天」天氣很好！", ["今", "天", "天", "氣", "很", "好"]),
+        ("It's a fine-looking day.", ["It", "s", "a", "fine", "looking", "day"]),
+        ("今日はGoodな1日", ["今", "日", "は", "Good", "な", "1", "日"]),
+        ("ナポレオン・ボナパルト゛", list("ナポレオンボナパルト")),
+        ("봄이 왔고, 강가", ["봄", "이", "왔", "고", "강", "가"]),
+        ("L’été à Orléans", ["L", "été", "à", "Orléans"]),
+        ("iPhone15手机2023年", ["iPhone15", "手", "机", "2023", "年"]),
+        ("snake_case　ＡＢＣ１２", ["snake", "case", "ＡＢＣ１２"]),
+        ("二〇二六年𠀀𲎯", ["二", "〇", "二", "六", "年", "𠀀", "𲎯"]),
+        ("Привет, мир", ["Привет", "мир"]),
+        ("……！？ \n\t—", []),
+        ("", []),
+    ],
+)
+def test_units(text: str, expected: list[str]) -> None:
+    assert units(text) == expected
+
+
+@given(MIXED, MIXED)
+def test_units_are_words_or_single_characters_and_parts_do_not_join(a: str, b: str) -> None:
+    for unit in units(a):
+        assert not any(c.isspace() or c == "_" or unicodedata.category(c).startswith(NO_LETTERS) for c in unit)
+    assert units(f"{a}。{b}") == units(a) + units(b) == units(f"{a}\n{b}")
+    assert "".join(units(a)) == "".join(u for c in a for u in units(c))
+
+
+def plain_hash(unit: str) -> int:
+    """The formula of unit_hashes_many on one unit, with Python's integers."""
+
+    def code(point: int) -> int:
+        value = point + 0x9E3779B97F4A7C15
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+        return value ^ value >> 31
+
+    value = sum(code(ord(c)) * pow(0x9E3779B97F4A7C15, i, 2**64) for i, c in enumerate(unit)) % 2**64
+    return value ^ value >> 32
+
+
+@given(MIXED)
+@example(SIMPLIFIED + ENGLISH)
+@example(TRADITIONAL + JAPANESE + KOREAN + FRENCH)
+def test_a_unit_hash_is_a_function_of_its_unit(text: str) -> None:
+    assert unit_hashes(text).tolist() == [plain_hash(u) for u in units(text.lower())]
+    assert unit_hashes(text).dtype == np.uint64
+
+
+def test_unit_hashes_stay_what_they_are() -> None:
+    """Hashes are written to disk by one process and compared by another: these values must never change."""
+    expected = {
+        "天": 0xC5F44ACF532CD106,
+        "气": 0xF618847B09BFDC2A,
+        "氣": 0xA546B82BDEA1D838,
+        "The": 0x5B547D89C5689017,
+        "CAT": 0xAF47B27097844B61,
+    }
+    for unit, value in expected.items():
+        assert unit_hashes(unit).tolist() == [value] == unit_hashes(f"，{unit.lower()}.").tolist()
+
+
+@given(st.lists(MIXED, max_size=5))
+def test_many_texts_hash_as_one_by_one(texts: list[str]) -> None:
+    hashes, offsets = unit_hashes_many(texts)
+    assert len(offsets) == len(texts) + 1 and offsets[-1] == len(hashes)
+    for text, begin, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
+        assert np.array_equal(hashes[begin:end], unit_hashes(text))
+
+
+def test_long_texts_and_long_words_hash_as_short_ones() -> None:
+    """Beyond the size of the tables that are kept."""
+    count = module._KEPT_POWERS // 10
+    text = f"{SIMPLIFIED} {TRADITIONAL} {ENGLISH}"
+    assert np.array_equal(unit_hashes(f"{text}\n" * (count // 10)), np.tile(unit_hashes(text), count // 10))
+    word = "pneumono" * count
+    assert unit_hashes(f"a {word} 中").tolist() == [plain_hash("a"), plain_hash(word), plain_hash("中")]
+
+
+def test_different_units_have_different_hashes() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789éжß"
+    words = ["".join(p) for n in (1, 2, 3) for p in itertools.product(letters, repeat=n)]
+    characters = [chr(p) for p in (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *range(0xAC00, 0xD7A4))]
+    found = unit_hashes(" ".join(words + characters))
+    assert len(found) == len(words) + len(characters) == len(np.unique(found))
+    assert len(np.unique(found >> np.uint64(32))) > 0.9999 * len(found)  # high and low halves are spread, too
+    assert len(np.unique(found & np.uint64(2**32 - 1))) > 0.9999 * len(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("国語，", {"han": 2, "simplified": 1, "traditional": 1, "punctuation": 1}),
+        ("中文 𠀀〇", {"han": 4, "space": 1}),
+        ("It’s 5。", {"latin": 3, "punctuation": 2, "space": 1, "digit": 1}),
+        ("été １Ａ", {"latin": 4, "space": 1, "digit": 1}),
+        ("かナー・ｱ", {"kana": 5}),
+        ("한국\u1112", {"hangul": 3}),
+        ("мир\u3000", {"letter": 3, "space": 1}),
+        ("\U000f0000\U0010ffff😀\n", {"space": 1}),
+        ("", {}),
+    ],
+)
+def test_scripts(text: str, expected: dict[str, int]) -> None:
+    counts = {k: v for k, v in scripts(text)._asdict().items() if v}
+    assert counts == expected | ({"total": len(text)} if text else {})
+
+
+@given(ANY, ANY)
+def test_scripts_add_up(a: str, b: str) -> None:
+    one, other, both = scripts(a), scripts(b), scripts(a + b)
+    assert both == tuple(x + y for x, y in zip(one, other, strict=True))
+    kinds = both._replace(simplified=0, traditional=0, total=0)
+    assert sum(kinds) <= both.total == len(a + b) and both.simplified + both.traditional <= both.han == num_han(a + b)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SIMPLIFIED, "zh-Hans"),
+        (TRADITIONAL, "zh-Hant"),
+        (ENGLISH, "en"),
+        (JAPANESE, "other"),
+        (KOREAN, "other"),
+        (FRENCH, "other"),
+        ("Die Weiden am Fluss sind grün, und die Kinder spielen auf der Wiese, während der Wind weht.", "other"),
+        ("Весна пришла, и ивы у реки зеленые.", "other"),
+        ("白日依山尽，黄河入海流。欲穷千里目，更上一层楼。", "zh-Hans"),
+        ("白日依山盡，黃河入海流。欲窮千里目，更上一層樓。", "zh-Hant"),
+        ("床前明月光，疑是地上霜。", "zh-Hans"),  # the same in both scripts
+        ("使用 Python 的 asyncio 模块编写网络服务，可以在一个线程里处理很多连接。", "zh-Hans"),
+        ("使用 Python 的 asyncio 模組編寫網路服務，可以在一個執行緒裡處理很多連線。", "zh-Hant"),
+        ("The word 春天 is Chinese for spring, and it is one of the first words that you learn.", "en"),
+        ("def area(x): return x * x", "other"),
+        ("2026-11-21 19:00 +86 138", "other"),
+        ("", "other"),
+        ("\n\t ……", "other"),
+    ],
+)
+def test_language(text: str, expected: str) -> None:
+    assert language(text) == expected in module.LANGUAGES
+    assert is_chinese(language(text)) == (expected in ("zh-Hans", "zh-Hant"))
+
+
+@given(MIXED)
+def test_language_is_always_one_of_ours(text: str) -> None:
+    assert language(text) in module.LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("第一行\r\n第二行\r第三行\u2028第四行\x85", "第一行\n第二行\n第三行\n第四行"),
+        ("「春天」，來了！　ＡＢＣ１２；…", "「春天」，來了！　ＡＢＣ１２；…"),  # as it is: nothing becomes ASCII
+        ("one\u200b two\u00a0three\ufeff four\u00ad", "one two three four"),
+        ("好的😀👍🏽！ 🇨🇳1️⃣", "好的！ 1"),
+        ("a \t\nb　\n\n\n\n\nc", "a\nb\n\nc"),
+        ("\n\n  if x:\n\treturn 1 \n", "  if x:\n\treturn 1"),  # indentation stays
+        ("a\ud800b\udfff", "ab"),
+        ("\x00\x07控\x1b制\x7f", "控制"),
+        ("   \n \t　", ""),
+        (" ".join(PII_MASKS), " ".join(PII_MASKS)),
+    ],
+)
+def test_normalise(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+@pytest.mark.parametrize("text", [SIMPLIFIED, TRADITIONAL, ENGLISH, JAPANESE, KOREAN, FRENCH])
+def test_normalise_leaves_plain_text_alone(text: str) -> None:
+    assert normalise(text) == text
+
+
+@given(MIXED)
+def test_the_normal_form_is_normal(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+    once.encode("utf-8")
+    assert not any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in once)
+    assert "\n\n\n" not in once and not any(line.endswith((" ", "\t", "\u3000")) for line in once.split("\n"))
+
+
+def test_normalise_takes_long_runs_of_blanks() -> None:
+    """A regular expression that tries every blank of a run anew would need hours for these."""
+    for blank in (" ", "\u3000", "\t", "\n", "\u00a0"):
+        assert len(normalise(f"春{blank * 1_000_000}天")) in (4, 1_000_002)

@@ -1,0 +1,201 @@
+"""Small training runs in processes of their own, many in each: starting DeepSpeed takes seconds, such a run a fraction.
+
+`train_jobs` calls mindllm.train.train, `command_lines` the command line of mindllm.pretrain; both start this file as a
+script, once for each rank of a process group on a free port, and return what rank 0 found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "configs" / "pretrain" / "tiny.yaml"
+SEQ_LEN, BATCH_SIZE, VOCAB_SIZE = 12, 8, 300
+SHAPE = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16}  # fmt: skip
+# With two threads a step of this size takes ten times as long where other tests run beside it.
+# ZeRO-3 would keep parameters as small as these whole, and in place from one forward pass to the next.
+KEEP_NOTHING = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance", "prefetch_bucket_size")
+SCATTERED = {"zero_optimization": {f"stage3_{name}": 0 for name in KEEP_NOTHING}}
+TRAIN = {"batch_size": BATCH_SIZE, "warmup_steps": 1, "save_every": 100, "num_threads": 1, "deepspeed": SCATTERED}
+SAMPLES = {"en": 13, "zh": 8}  # so that six batches of eight pass two epochs
+VALID, AT_MOST = {"web-en": 5, "web-zh": 3}, 4  # validation samples that write_inputs makes, and that are used
+
+
+def train_jobs(folder: Path, jobs: list[dict[str, Any]], world: int = 1) -> list[dict[str, Any]]:
+    """Run training jobs one after the other in one group of `world` processes.
+
+    A job: out (a folder name inside `folder`), train (TrainConfig), model (MindLLMConfig), stop_at (step of a SIGTERM),
+    breaks ("loss" or "gradient" is not finite), breaks_at (step). Returns finished, valid and error of each.
+    """
+    return _launch("train", folder, jobs, world)
+
+
+def command_lines(folder: Path, calls: list[dict[str, Any]], world: int = 1) -> list[dict[str, Any]]:
+    """Call `python -m mindllm.pretrain` with each call's `words` (and a SIGTERM at stop_at); returns code, out, err."""
+    return _launch("cli", folder, calls, world)
+
+
+def _launch(kind: str, folder: Path, jobs: list[dict[str, Any]], world: int) -> list[dict[str, Any]]:
+    (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    group = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    words = [sys.executable, __file__, kind, str(folder)]
+    processes = [
+        subprocess.Popen(words, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, cwd=ROOT,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in map(str, range(world))
+    ]  # fmt: skip
+    outputs = [p.communicate(timeout=300)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0] * world, "\n".join(outputs)
+    found: list[dict[str, Any]] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return found
+
+
+def write_sources(folder: Path) -> None:
+    """Random token shards of two sources, made by no tokenizer."""
+    from mindllm.shards import ShardWriter
+
+    random = np.random.default_rng(5)
+    for name, size in SAMPLES.items():
+        writer = ShardWriter(folder / name / "train", VOCAB_SIZE, 1, "none")
+        writer.add(random.integers(3, VOCAB_SIZE, size * SEQ_LEN))
+        writer.finish()
+
+
+def write_inputs(folder: Path) -> list[str]:
+    """A tokenizer, shards in both languages with held-out text, a config; returns the words that start a run of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import yaml
+    from tiny_export import CHINESE, ENGLISH, TEXTS, write_shards
+
+    from mindllm.stage import write_json
+    from mindllm.tokenizer import TokenizerConfig, load_tokenizer, train
+
+    (folder / "refine").mkdir()
+    rows = [
+        (lang, f"{lang}-{i}", text) for lang, part in (("zh", CHINESE), ("en", ENGLISH)) for i, text in enumerate(part)
+    ]
+    columns = zip(("lang", "id", "text"), map(list, zip(*rows, strict=True)), strict=True)
+    pq.write_table(pa.table(dict(columns)), folder / "refine" / "0.parquet")
+    write_json(folder / "refine" / "meta.json", {"hash": "0123456789abcdef"})
+    train(TokenizerConfig(documents=str(folder / "refine"), out=str(folder / "tokenizer"), vocab_size=360))
+    write_shards(folder / "shards", load_tokenizer(folder / "tokenizer"), {
+        "web-zh/train": CHINESE * 8, "web-zh/valid": CHINESE[:3], "web-en/train": ENGLISH * 8 + TEXTS[:3],
+        "web-en/valid": ENGLISH, "short/train": ["短"], "short/valid": ["short"],
+    })  # fmt: skip
+    values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
+    values |= {"run": str(folder), "seq_len": SEQ_LEN, "valid_samples": AT_MOST}
+    values["model"] |= {**SHAPE, "vocab_size": 0}
+    values["train"] |= {**TRAIN, "steps": 4, "micro_batch_size": 2, "eval_every": 2}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return [str(folder / "config.yaml")]
+
+
+def batches(folder: Path, micro_batch_size: int) -> Any:
+    """Batches of eight samples of the sources in `folder`, by size."""
+    from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
+    from mindllm.shards import Shards
+
+    sources = {name: Shards(folder / name / "train", SEQ_LEN) for name in SAMPLES}
+    return MixtureBatches(Mixture(sources, [PhaseConfig()], BATCH_SIZE, 1), BATCH_SIZE, micro_batch_size)
+
+
+def new_model(**changes: Any) -> Any:
+    """The tiny decoder, always with the same initial weights."""
+    import torch
+
+    from mindllm.models.mindllm import MindLLM, MindLLMConfig
+
+    torch.manual_seed(1)
+    return MindLLM(MindLLMConfig(**{**SHAPE, "initializer_range": 0.1, **changes}))
+
+
+def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any) -> dict[str, Any]:
+    """One training job on this rank."""
+    from mindllm.train import NextToken, TrainConfig, train
+
+    config = TrainConfig(**{**TRAIN, **job["train"]})
+    feed, here = batches(folder, config.micro_batch_size), {"step": 0}
+
+    def watched(step: int, rank: int, world: int) -> list[np.ndarray]:
+        here["step"] = step
+        if step == job.get("stop_at") and rank == world - 1:  # one process is asked, all stop
+            os.kill(os.getpid(), signal.SIGTERM)
+        return feed(step, rank, world)
+
+    class Breaking(NextToken):
+        """The usual loss, until it breaks."""
+
+        def __call__(self, model: Any, batch: Any) -> Any:
+            loss = super().__call__(model, batch)["loss"]
+            if here["step"] == job.get("breaks_at"):
+                nothing = next(model.parameters()).sum() * 0
+                loss = loss * float("inf") if job["breaks"] == "loss" else loss + nothing.sqrt() * 0  # 0, slope inf
+            return {"loss": loss}
+
+    out = folder / job["out"]
+    out.mkdir(exist_ok=True)
+    fingerprints = {"seed": 1, "model": job.get("model", {})}
+    try:
+        result = train(
+            new_model(**job.get("model", {})), watched, config, out, rank=rank, world=world, device=device,
+            fingerprints=job.get("fingerprints", fingerprints), flops_per_token=1.0,
+            validate=lambda model: {"valid": 1.0}, loss=Breaking(),
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        return {"finished": False, "error": f"{type(error).__name__}: {error}"}
+    return {"finished": result.finished, "error": "", "valid": result.last_valid, **dataclasses.asdict(result.progress)}
+
+
+def _command_line(call: dict[str, Any]) -> dict[str, Any]:
+    """One call of the command line on this rank."""
+    from mindllm import pretrain
+    from mindllm.cli import Verb, main
+    from mindllm.mixture import MixtureBatches
+
+    feed = MixtureBatches.__call__
+
+    def watched(self: MixtureBatches, step: int, rank: int, world: int) -> list[np.ndarray]:
+        if step == call.get("stop_at") and rank == world - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return feed(self, step, rank, world)
+
+    out, err = io.StringIO(), io.StringIO()
+    MixtureBatches.__call__ = watched  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main("python -m mindllm.pretrain", Verb(pretrain.PretrainConfig, pretrain.pretrain), call["words"])
+    MixtureBatches.__call__ = feed  # type: ignore[method-assign]
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def _main(kind: str, folder: Path) -> None:
+    from mindllm import engine as door
+
+    rank, world, device = door.init_distributed()
+    shutdown, door.shutdown = door.shutdown, lambda: None  # the group outlives the single run
+    jobs = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+    results = [_command_line(job) if kind == "cli" else _train(folder, job, rank, world, device) for job in jobs]
+    if rank == 0:
+        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    shutdown()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], Path(sys.argv[2]))
