@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Document:
-    """One text with its origin. Until the html cleaner has run, `text` is empty and the raw bytes lie in meta["html"]."""
+    """One text with its origin. Until the html cleaner has run, `text` is empty and the bytes lie in meta["html"]."""
 
     text: str
     id: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,16 @@ def barrier() -> None:
 
 
 def shutdown() -> None:
-    """Leave the process group, so that the interpreter can end quietly."""
+    """Leave the process group, so that the interpreter can end quietly.
+
+    gloo's threads outlive it (DeepSpeed keeps handles) and may be dropping the last tensors still; one that does so
+    while the interpreter ends aborts the process (pytorch issue 190489), so they get a moment.
+    """
     if dist.is_initialized():
+        uses_gloo = dist.get_backend() == "gloo"
         dist.destroy_process_group()
+        if uses_gloo:
+            time.sleep(0.2)
 
 
 def load_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:

@@ -143,7 +143,7 @@ class Mixture:
         lost = [n for n, w, q in zip(self.names, weights, quotas(weights, BLOCK), strict=True) if w > 0 and q == 0]
         if lost and phase.weights:
             raise UserError(
-                f"mixture: the share of {', '.join(lost)} rounds to none of the {BLOCK} samples of a block (below about "
+                f"mixture: the share of {', '.join(lost)} rounds to no sample in {BLOCK} (below about "
                 f"1/{2 * BLOCK}); raise its weight, or set it to 0"
             )
         return [w / total for w in weights]

@@ -181,7 +181,7 @@ def test_wrong_weights_are_refused(sources: dict[str, Shards], tmp_path: Path) -
     with pytest.raises(UserError, match="weights name wbe; the shards hold en, web, zh"):
         mixture(sources, PhaseConfig({"wbe": 1}))
     assert mixture(sources, PhaseConfig({"en": 2047, "zh": 1.001})).served(BLOCK)["zh"] == 1
-    with pytest.raises(UserError, match=r"share of zh rounds to none of the 1024 .* 1/2048"):
+    with pytest.raises(UserError, match=r"share of zh rounds to no.* 1/2048"):
         mixture(sources, PhaseConfig({"en": 2047, "zh": 0.99}))
     writer = ShardWriter(tmp_path / "short", 300, 0, "tokenizer-1")
     writer.finish()

@@ -128,7 +128,7 @@ def test_resuming_is_exact(tmp_path: Path, world: int, stages: list[int]) -> Non
             assert [p.name for p in saved] == [folder_name(s) for s in (2, 3, 4)] and not any(map(damage, saved))
             worst = next(saved[-1].glob("*optim_states.pt"), saved[-1] / "mp_rank_00_model_states.pt")
             worst.write_bytes(worst.read_bytes()[:-1])
-    second = [{"out": job["out"], "train": job["train"]} for job in first if not job["out"].endswith("straight")]
+    second = [{"out": job["out"], "train": job["train"]} for job in first]  # a straight one only validates again
     for job, result in zip(second, train_jobs(tmp_path, second, world), strict=True):
         assert result["finished"] and result["step"] == 6 and result["valid"] == {"valid": 1.0}, result
         straight = tmp_path / f"{job['out'].rpartition('-')[0]}-straight"

@@ -25,10 +25,10 @@ TINY = ROOT / "configs" / "pretrain" / "tiny.yaml"
 SEQ_LEN, BATCH_SIZE, VOCAB_SIZE = 12, 8, 300
 SHAPE = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16}  # fmt: skip
-# With two threads a step of this size takes ten times as long where other tests run beside it.
 # ZeRO-3 would keep parameters as small as these whole, and in place from one forward pass to the next.
 KEEP_NOTHING = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance", "prefetch_bucket_size")
 SCATTERED = {"zero_optimization": {f"stage3_{name}": 0 for name in KEEP_NOTHING}}
+# One thread: with two, a step of this size takes ten times as long where other tests run beside it.
 TRAIN = {"batch_size": BATCH_SIZE, "warmup_steps": 1, "save_every": 100, "num_threads": 1, "deepspeed": SCATTERED}
 SAMPLES = {"en": 13, "zh": 8}  # so that six batches of eight pass two epochs
 VALID, AT_MOST = {"web-en": 5, "web-zh": 3}, 4  # validation samples that write_inputs makes, and that are used
@@ -56,13 +56,19 @@ def _launch(kind: str, folder: Path, jobs: list[dict[str, Any]], world: int) -> 
     group = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
              "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
     words = [sys.executable, __file__, kind, str(folder)]
-    processes = [
-        subprocess.Popen(words, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, cwd=ROOT,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for rank in map(str, range(world))
-    ]  # fmt: skip
-    outputs = [p.communicate(timeout=300)[0] for p in processes]
-    assert [p.returncode for p in processes] == [0] * world, "\n".join(outputs)
+    with open(folder / "log.txt", "w+", encoding="utf-8") as log:
+        processes = [
+            subprocess.Popen(words, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, cwd=ROOT,
+                             stdout=log, stderr=subprocess.STDOUT)
+            for rank in map(str, range(world))
+        ]  # fmt: skip
+        try:
+            codes = [process.wait(timeout=240) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()  # one that waits for a lost one would wait for ever
+        log.seek(0)
+        assert codes == [0] * world, log.read()
     found: list[dict[str, Any]] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return found
 
@@ -101,9 +107,9 @@ def write_inputs(folder: Path) -> list[str]:
         "web-en/valid": ENGLISH, "short/train": ["短"], "short/valid": ["short"],
     })  # fmt: skip
     values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
-    values |= {"run": str(folder), "seq_len": SEQ_LEN, "valid_samples": AT_MOST}
+    values |= {"run": str(folder), "seq_len": SEQ_LEN, "valid_samples": AT_MOST, "max_epochs": 40}
     values["model"] |= {**SHAPE, "vocab_size": 0}
-    values["train"] |= {**TRAIN, "steps": 4, "micro_batch_size": 2, "eval_every": 2}
+    values["train"] |= {**TRAIN, "steps": 4, "micro_batch_size": 2, "eval_every": 2, "learning_rate": 2e-3}
     (folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     return [str(folder / "config.yaml")]
 
@@ -152,12 +158,11 @@ def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any
 
     out = folder / job["out"]
     out.mkdir(exist_ok=True)
-    fingerprints = {"seed": 1, "model": job.get("model", {})}
     try:
         result = train(
             new_model(**job.get("model", {})), watched, config, out, rank=rank, world=world, device=device,
-            fingerprints=job.get("fingerprints", fingerprints), flops_per_token=1.0,
-            validate=lambda model: {"valid": 1.0}, loss=Breaking(),
+            fingerprints={"model": job.get("model", {})}, flops_per_token=1.0, loss=Breaking(),
+            validate=lambda model: {"valid": 1.0},
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         return {"finished": False, "error": f"{type(error).__name__}: {error}"}
@@ -195,6 +200,8 @@ def _main(kind: str, folder: Path) -> None:
     if rank == 0:
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     shutdown()
+    sys.stdout.flush()
+    os._exit(0)  # the end of the interpreter is torch's business (see engine.shutdown), and was seen to abort
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cleaners, one rule a file: each a frozen dataclass whose fields are its config keys and whose call is the rule."""
+"""The cleaners, one rule a file: frozen dataclasses whose fields are their config keys and whose call is the rule."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CLEANERS: dict[str, type] = {
 
 
 def build_cleaners(listed: Mapping[str, Any], problems: list[str], where: str) -> dict[str, Cleaner]:
-    """The cleaners named in a config section, in its order, with their settings; mistakes are appended to `problems`."""
+    """The cleaners named in a config section, in its order, with their settings; mistakes go to `problems`."""
     built: dict[str, Cleaner] = {}
     for name, settings in listed.items():
         if name not in CLEANERS:
             problems.append(f"{where}.{name}: unknown cleaner; there are {', '.join(CLEANERS)}")
             continue
-        cleaner = parse(CLEANERS[name], settings or {}, problems, f"{where}.{name}.")
+        cleaner = parse(CLEANERS[name], {} if settings is None else settings, problems, f"{where}.{name}.")
         if cleaner is not None:
             built[name] = cleaner
     return built
