@@ -165,6 +165,12 @@ def _train_model(lines: Iterator[str], config: TokenizerConfig) -> bytes:
             raise UserError(
                 f"vocab_size: {config.vocab_size} is more than this text supports; use at most {limit[1]}"
             ) from None
+        needed = re.search(r"smaller than required_chars\. (\d+) vs (\d+)", str(error))
+        if needed:
+            raise UserError(
+                f"vocab_size: {config.vocab_size} is too small for this text's characters; use more than {needed[2]}, "
+                "or a lower character_coverage (rarer characters are then written as bytes)"
+            ) from None
         raise
     return model.getvalue()
 

@@ -24,7 +24,7 @@ SMALL = {
     "clean": ["num_workers=1"],
     "dedup": ["num_workers=1"],
     "refine": ["num_workers=1"],
-    "tokenizer": ["vocab_size=700"],
+    "tokenizer": ["vocab_size=3000"],
     "shards": ["num_workers=1", "shard.valid_fraction=0.25"],
     "pretrain": [
         "train.steps=6", "train.warmup_steps=2", "train.batch_size=4", "train.micro_batch_size=2", "train.save_every=2",

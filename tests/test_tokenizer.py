@@ -166,6 +166,8 @@ def test_too_large_a_vocabulary_names_the_limit(folder: Path) -> None:
     assert not (folder / "large" / "meta.json").exists()
     assert train(settings_for(folder, out=folder / "largest", vocab_size=limit)) == 0
     assert load_tokenizer(folder / "largest").vocab_size == limit
+    with pytest.raises(UserError, match="too small for this text's characters; use more than [0-9]+"):
+        train(settings_for(folder, out=folder / "small", vocab_size=290, character_coverage=1.0))
 
 
 def test_the_sample_is_by_language(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
