@@ -12,6 +12,9 @@ config  = $(if $(CONFIG),$(CONFIG),$(1))
 stage   = $(BIN)/python -m $(1) $(call config,$(2)) run=$(RUN) $(ARGS)
 LAUNCH  = $(BIN)/deepspeed --log_level warning --num_gpus $(GPUS) --no_local_rank --module
 export PYTHONUNBUFFERED := 1
+ifeq ($(wildcard /dev/nvidia0 /dev/kfd),)
+export DS_ACCELERATOR ?= cpu
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo data clean-text dedup refine tokenizer shards pretrain export eval report doctor test test-full lint format samples

@@ -20,7 +20,8 @@ from data_pipeline import workers
 from data_pipeline.cleaners import build_cleaners
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.document import Cleaner, Document, Drop
-from data_pipeline.files import DROPPED_SCHEMA, SCHEMA, InputShard, list_shards, read, read_documents, write_rows
+from data_pipeline.files import InputShard, list_shards, read
+from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, read_documents, write_rows
 from data_pipeline.sites import collect_phrases
 from mindllm.stage import Stage, hash_file, hash_json, read_json, require, write_json
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from data_pipeline import minhash, workers
 from data_pipeline.clean import KEPT, StageShard, Stats, dropped_row, finish, stage_shards
 from data_pipeline.config import DataConfig, DedupConfig
-from data_pipeline.files import DROPPED_SCHEMA, SCHEMA, count_documents, read_documents, write_rows
+from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, count_documents, read_documents, write_rows
 from mindllm.config import UserError, to_dict
 from mindllm.stage import Stage, atomic, read_json, require, write_json
 

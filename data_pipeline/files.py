@@ -1,4 +1,4 @@
-"""Opens every input format by its suffix, groups files into shards, and writes documents as Parquet.
+"""Opens every input format by its suffix and groups files into shards.
 
 Inputs: .html .htm .xhtml .txt (one document each), .jsonl .ndjson, .warc .wet, all of them also .gz and .zst, and
 .parquet. What cannot be read becomes a document with meta["broken"], so that it is counted and kept like any other
@@ -8,13 +8,12 @@ document, or ROWS_PER_GROUP rows of a Parquet file.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,14 +26,11 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 
 from data_pipeline.config import Source
 from data_pipeline.document import Document
+from data_pipeline.parquet import ROWS_PER_GROUP
 from mindllm.config import UserError
-from mindllm.stage import atomic
 
 MAX_DOCUMENT_BYTES = 20_000_000
 MAX_FILES_PER_SHARD = 2000
-ROWS_PER_GROUP = 1000
-SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "id", "url", "site", "lang", "source", "meta")])
-DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "site", "lang", "reason", "text")])
 _KEPT_FIELDS = ("title", "date", "author")
 _DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException)  # what readers raise
 # HTTP codings: how a body begins that is still encoded (headers often tell what was sent, not what was stored), decoder
@@ -272,52 +268,3 @@ def _decode(data: bytes, headers: HeaderMap) -> bytes:
         if decoder is not None and re.match(start, data):
             data = decoder(io.BytesIO(data)).read(MAX_DOCUMENT_BYTES + 1)
     return data
-
-
-@contextlib.contextmanager
-def write_rows(path: Path, schema: pa.Schema) -> Iterator[RowWriter]:
-    """A Parquet file that takes rows one by one and appears under its name only when the `with` block ends well."""
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
-        writer = RowWriter(file, schema)
-        yield writer
-        writer.flush()
-
-
-class RowWriter:
-    """What write_rows hands out. memory: ROWS_PER_GROUP rows."""
-
-    def __init__(self, file: pq.ParquetWriter, schema: pa.Schema):
-        self._file, self._schema = file, schema
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Append one row (a dict with the schema's keys)."""
-        self._rows.append(row)
-        if len(self._rows) == ROWS_PER_GROUP:
-            self.flush()
-
-    def add_document(self, document: Document) -> None:
-        """Append one document; raw bytes in its meta are left behind."""
-        meta = {k: v for k, v in document.meta.items() if not isinstance(v, bytes)}
-        row = {k: getattr(document, k) for k in SCHEMA.names if k != "meta"}
-        self.add({**row, "meta": json.dumps(meta, ensure_ascii=False)})
-
-    def flush(self) -> None:
-        """Write what has been gathered as one row group."""
-        if self._rows:
-            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows = []
-
-
-def read_documents(path: Path, columns: Iterable[str] | None = None) -> Iterator[Document]:
-    """The documents of one of our own Parquet shards, in order. Columns that are not asked for stay empty."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=list(columns) if columns else None):
-            for row in batch.to_pylist():
-                row["meta"] = json.loads(row.get("meta") or "{}")
-                yield Document(**{"text": "", "id": "", **row})
-
-
-def count_documents(path: Path) -> int:
-    """Number of rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)

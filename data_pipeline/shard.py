@@ -21,7 +21,7 @@ from rich.table import Table
 from data_pipeline import workers
 from data_pipeline.clean import StageShard, stage_shards
 from data_pipeline.config import DataConfig, ShardConfig
-from data_pipeline.files import read_documents
+from data_pipeline.parquet import read_documents
 from mindllm.config import UserError
 from mindllm.mixture import Permutation, mix
 from mindllm.shards import Shards, ShardWriter

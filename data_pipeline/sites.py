@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline import workers
 from data_pipeline.cleaners.repetition import line_hash
-from data_pipeline.files import read_documents
+from data_pipeline.parquet import read_documents
 from mindllm.stage import atomic
 
 NUM_GROUPS = 16

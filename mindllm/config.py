@@ -116,7 +116,7 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
         if name in values:
             found[name] = _convert(hints[name], values[name], f"{where}{name}", problems, run)
         elif (default := _default(f)) is dataclasses.MISSING:
-            problems.append(f"{where}{name}: missing (a {_type_name(hints[name])})")
+            problems.append(f"{where}{name}: missing ({_type_name(hints[name])})")
         else:
             found[name] = _substitute(default, run)
     if len(problems) > before:
@@ -233,7 +233,7 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str], run: str) -
     if hint is float and type(value) is int and abs(value) < 1 << 1023:
         return float(value)
     good = isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    return _check(good, value, where, problems, f"a {_type_name(hint)}")
+    return _check(good, value, where, problems, _type_name(hint))
 
 
 def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems: list[str], run: str) -> Any:

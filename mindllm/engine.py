@@ -106,10 +106,7 @@ class Engine:
         with _quiet():
             self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
         if dist.get_rank() == 0:
-            for script in (
-                "zero_to_fp32.py",
-                "zero_to_torch.py",
-            ):  # DeepSpeed leaves a copy of its converters beside each run
+            for script in ("zero_to_fp32.py", "zero_to_torch.py"):  # copies of its converters, in every run folder
                 (folder / script).unlink(missing_ok=True)
 
     def load(self, folder: Path, tag: str) -> None:
@@ -164,11 +161,6 @@ def load_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
             return dict(get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name))
     state = torch.load(folder / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=True)
     return {name: weight.float() for name, weight in state["module"].items()}
-
-
-def version() -> str:
-    """DeepSpeed's version."""
-    return str(deepspeed.__version__)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from data_pipeline.clean import KEPT, Stats, apply, clean, dropped_row, refine, 
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.dedup import dedup
 from data_pipeline.document import Document, Drop
-from data_pipeline.files import read_documents
+from data_pipeline.parquet import read_documents
 from mindllm.config import UserError, load
 from mindllm.stage import read_json
 
@@ -245,7 +245,7 @@ def test_mistakes_in_the_config_are_named(tmp_path: Path) -> None:
     cleaners = "clean={htm: {}, density: {min_hann: 3, min_words: x}, html: 5}"
     wrong = refusal(cleaners, "sources.a/b.path=x", "shard_bytes=0")
     for message in ("clean.htm: unknown cleaner", "clean.density.min_hann: unknown key; did you mean 'min_han'?",
-                    "clean.density.min_words: expected a int", "clean.html: expected keys and values, got int 5",
+                    "clean.density.min_words: expected int", "clean.html: expected keys and values, got int 5",
                     "sources.a/b: use letters", "num_workers must be 0 or more, shard_bytes 1 or more"):  # fmt: skip
         assert f"  {message}" in wrong
     assert "  sources: name at least one" in refusal("sources={}")

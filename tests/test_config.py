@@ -68,24 +68,24 @@ def refusal(path: Path | None, *overrides: str) -> str:
     ("yaml_text", "message"),
     [
         ("stepz: 3", "stepz: unknown key; did you mean 'steps'?"),
-        ("rate: 1", "steps: missing (a int)"),
-        ("steps: [1]", "steps: expected a int, got list [1]"),
-        ("steps: true", "steps: expected a int, got bool True"),
-        ("steps: 3.0", "steps: expected a int, got float 3.0"),
-        ("flag: 1", "flag: expected a bool, got int 1"),
-        ("rate: fast", "rate: expected a float, got str 'fast'"),
-        ("rate: 0x" + "f" * 5000, "rate: expected a float, got int of too many digits"),
+        ("rate: 1", "steps: missing (int)"),
+        ("steps: [1]", "steps: expected int, got list [1]"),
+        ("steps: true", "steps: expected int, got bool True"),
+        ("steps: 3.0", "steps: expected int, got float 3.0"),
+        ("flag: 1", "flag: expected bool, got int 1"),
+        ("rate: fast", "rate: expected float, got str 'fast'"),
+        ("rate: 0x" + "f" * 5000, "rate: expected float, got int of too many digits"),
         ("kind: linear", "kind: expected one of cosine, wsd, got str 'linear'"),
         ("level: true", "level: expected one of 0, 1, got bool True"),
-        ("title: 5", "title: expected a str, got int 5"),
+        ("title: 5", "title: expected str, got int 5"),
         ("either: [1]", "either: expected int or str, got list [1]"),
         ("inner: {siz: 1}", "inner.siz: unknown key; did you mean 'size'?"),
         ("inner: 4", "inner: expected keys and values, got int 4"),
         ("maybe: {size: 0}", "maybe.size: 0 is below 1"),
-        ("names: [a, 2]", "names.1: expected a str, got int 2"),
-        ("names: a", "names: expected a list[str], got str 'a'"),
+        ("names: [a, 2]", "names.1: expected str, got int 2"),
+        ("names: a", "names: expected list[str], got str 'a'"),
         ("parts: [{size: 1}, {size: 0}]", "parts.1.size: 0 is below 1"),
-        ("table: {一: {size: x}}", "table.一.size: expected a int, got str 'x'"),
+        ("table: {一: {size: x}}", "table.一.size: expected int, got str 'x'"),
     ],
 )
 def test_refused_values(write: Any, yaml_text: str, message: str) -> None:
@@ -138,7 +138,7 @@ def test_run_is_filled_in_everywhere(write: Any) -> None:
     assert load(Config, None, ["steps=1", "run=2024"]).parts[0].path == "2024/tokenizer"
     assert "run: '' is no folder name" in refusal(path, "run=")
     assert "run: 'a/{run}' is no folder name" in refusal(path, "run=a/{run}")
-    assert "run: expected a str, got int 7" in refusal(write("steps: 1\nrun: 7"))
+    assert "run: expected str, got int 7" in refusal(write("steps: 1\nrun: 7"))
     assert load(Inner, None).path == "{run}/tokenizer"  # no run, nothing to fill in
 
 

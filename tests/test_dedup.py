@@ -19,7 +19,7 @@ from data_pipeline import minhash
 from data_pipeline.config import DataConfig, DedupConfig, Source
 from data_pipeline.dedup import dedup
 from data_pipeline.document import Document
-from data_pipeline.files import SCHEMA, read_documents, write_rows
+from data_pipeline.parquet import SCHEMA, read_documents, write_rows
 from mindllm.config import UserError
 from mindllm.stage import Stage, hash_json, read_json
 from mindllm.text import units

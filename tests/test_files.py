@@ -33,7 +33,8 @@ from raw_inputs import (
 from data_pipeline import files
 from data_pipeline.config import Source
 from data_pipeline.document import Document
-from data_pipeline.files import SCHEMA, count_documents, list_shards, read, read_documents, write_rows
+from data_pipeline.files import list_shards, read
+from data_pipeline.parquet import SCHEMA, count_documents, read_documents, write_rows
 from mindllm.config import UserError
 
 
@@ -193,7 +194,7 @@ documents = st.builds(Document, texts, texts, texts, texts, st.sampled_from(["en
 def test_documents_come_back_the_same(tmp_path: Path, some: list[Document]) -> None:
     path = tmp_path / "deep" / "x.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "ROWS_PER_GROUP", 3)
+        patch.setattr("data_pipeline.parquet.ROWS_PER_GROUP", 3)
         with write_rows(path, SCHEMA) as rows:
             for document in some:
                 rows.add_document(document)

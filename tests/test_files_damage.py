@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raw_inputs import HTML, JSONL, ROWS, content, http, parquet, read_all, record, zstd
 
 from data_pipeline import files
-from data_pipeline.files import SCHEMA, read_documents, write_rows
+from data_pipeline.parquet import SCHEMA, read_documents, write_rows
 
 
 def test_bad_lines_break_nothing_else(tmp_path: Path) -> None:

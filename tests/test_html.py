@@ -265,3 +265,9 @@ def test_utf8_and_utf16_decode_to_themselves(text: str) -> None:
 def test_settings() -> None:
     assert list(Html(max_bytes=0).problems()) and not list(Html().problems())
     assert html.MAX_TITLE == 300
+
+
+def test_a_vertical_tab_does_not_part_a_word() -> None:
+    words = "The tension\x0b of a ro\x0bpe holds the bridge, and 吊\x0b桥的缆绳、吊\x0b橋的纜繩也是如此。"
+    text = extract_text(f"<body><article><p>{words}</p></article></body>".encode())
+    assert text == "The tension of a rope holds the bridge, and 吊桥的缆绳、吊橋的纜繩也是如此。"

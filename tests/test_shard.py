@@ -16,7 +16,7 @@ import tiny_export
 from data_pipeline import shard as module
 from data_pipeline.config import DataConfig, ShardConfig, Source
 from data_pipeline.document import Document
-from data_pipeline.files import SCHEMA, write_rows
+from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.shard import held_out, shard, source_name
 from mindllm.config import UserError, load
 from mindllm.shards import Shards

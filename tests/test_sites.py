@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_pipeline import sites
 from data_pipeline.cleaners.repetition import line_hash
 from data_pipeline.document import Document
-from data_pipeline.files import SCHEMA, write_rows
+from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.sites import collect_phrases
 
 LINES = [

@@ -98,7 +98,7 @@ class Html:
         elif is_too_deep(text):
             return Drop("html:too_deep")
         else:
-            _extract(text, document)
+            _extract(text.replace("\v", ""), document)  # a blank to resiliparse, but not in HTML: it would part words
         document.lang = language(document.text)
         return document if document.text.strip() else Drop("html:no_text")
 
