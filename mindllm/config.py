@@ -113,13 +113,14 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
             problems.append(f"{where}{key}: unknown key{_nearest(str(key), fields)}")
     found: dict[str, Any] = {}
     for name, f in fields.items():
+        known, default = len(problems), _default(f)
         if name in values:
             found[name] = _convert(hints[name], values[name], f"{where}{name}", problems, run)
-        elif (default := _default(f)) is dataclasses.MISSING:
+        elif default is dataclasses.MISSING:
             problems.append(f"{where}{name}: missing ({_type_name(hints[name])})")
-        else:
-            found[name] = _substitute(default, run)
-    if len(problems) > before:
+        if name not in values or len(problems) > known:  # in place of a wrong value, so that the others are checked too
+            found[name] = default if default is dataclasses.MISSING else _substitute(default, run)
+    if dataclasses.MISSING in found.values():
         return None
     result = cls(**found)
     own = getattr(result, "problems", None)
