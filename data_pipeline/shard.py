@@ -66,12 +66,12 @@ def encode_shard(shard: StageShard, tokenizer: str, out: Path, settings: ShardCo
     model = load_tokenizer(tokenizer)
     writer = ShardWriter(folder, model.vocab_size, model.eos_id, model.fingerprint)
     sources: list[str] = []
-    valid: list[bool] = []
+    clusters: list[int] = []
     sizes: list[int] = []
     batch: list[str] = []
     for document in read_documents(shard.path):
         sources.append(source_name(document.source, document.lang, settings.by_language))
-        valid.append(held_out(str(document.meta.get("cluster", document.id)), settings))
+        clusters.append(cluster_hash(str(document.meta.get("cluster", document.id)), settings.seed))
         sizes.append(len(document.text.encode()))
         batch.append(document.text)
         if len(batch) == _BATCH:
@@ -83,7 +83,7 @@ def encode_shard(shard: StageShard, tokenizer: str, out: Path, settings: ShardCo
         np.savez(
             file,
             sources=np.array(sources, dtype=np.str_),
-            valid=np.array(valid, dtype=bool),
+            clusters=np.array(clusters, dtype=np.uint64),
             sizes=np.array(sizes, dtype=np.int64),
         )
     return folder
@@ -100,9 +100,23 @@ def source_name(source: str, lang: str, by_language: bool) -> str:
     return f"{source}-{'zh' if is_chinese(lang) else 'en' if lang == 'en' else 'other'}" if by_language else source
 
 
-def held_out(cluster: str, settings: ShardConfig) -> bool:
-    """Whether a document is validation text: a keyed hash of its duplicate cluster; near-duplicates stay together."""
-    return xxhash.xxh3_64_intdigest(cluster.encode(), seed=settings.seed) < settings.valid_fraction * 2.0**64
+def cluster_hash(cluster: str, seed: int) -> int:
+    """64 bits that decide about a duplicate cluster, so that near-duplicates stay together."""
+    return xxhash.xxh3_64_intdigest(cluster.encode(), seed=seed)
+
+
+def held_out(tables: list[dict[str, np.ndarray]], names: list[str], settings: ShardConfig) -> np.ndarray:
+    """The hashes (uint64) of the clusters that are validation text: those below valid_fraction of all 64-bit numbers.
+
+    A source of several clusters that is too small to have one there gives its lowest, so that it can be validated too.
+    """
+    chosen: list[np.ndarray] = []
+    for name in names:
+        hashes = np.unique(np.concatenate([t["clusters"][t["sources"] == name] for t in tables]))
+        few = int(len(hashes) > 1 and settings.valid_fraction > 0)
+        below = int(np.searchsorted(hashes, np.uint64(settings.valid_fraction * 2.0**64)))
+        chosen.append(hashes[: max(below, few)])
+    return np.unique(np.concatenate(chosen))
 
 
 def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: ShardConfig) -> dict[str, dict[str, Any]]:
@@ -112,9 +126,11 @@ def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: Shard
     if not names:
         raise UserError("shards: no document is left after cleaning; look at the reasons in */stats.json")
     metas: dict[str, dict[str, Any]] = {}
+    valid = held_out(tables, names, settings)
     for name in names:
         for split in ("train", "valid"):
-            chosen = [np.flatnonzero((t["sources"] == name) & (t["valid"] == (split == "valid"))) for t in tables]
+            wanted = [np.isin(t["clusters"], valid, invert=split == "train") & (t["sources"] == name) for t in tables]
+            chosen = [np.flatnonzero(rows) for rows in wanted]
             if sum(map(len, chosen)):
                 folder = out / name / split
                 meta = read_json(folder / "meta.json") or _write(folder, encoded, tables, chosen, tokenizer, settings)
@@ -123,7 +139,7 @@ def gather(encoded: list[Path], out: Path, tokenizer: Tokenizer, settings: Shard
 
 
 def _load_table(folder: Path) -> dict[str, np.ndarray]:
-    """What encode_shard notes about each document: sources (str), valid (bool), sizes (int64), all (documents,)."""
+    """What encode_shard notes: sources (str), clusters (uint64) and sizes (int64), all of shape (documents,)."""
     with np.load(folder / "documents.npz", allow_pickle=False) as file:
         return dict(file)
 

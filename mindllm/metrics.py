@@ -64,6 +64,8 @@ class Metrics:
 
     def valid(self, step: int, values: dict[str, float]) -> None:
         """Record a validation and print it; its time does not count towards the next step's rate."""
+        if not values:
+            return
         self._write(step, values)
         if self._file is not None:
             print(

@@ -111,6 +111,8 @@ def _run(
                     "world": world, "seed": config.train.seed, "seq_len": config.seq_len,
                     "batch_size": config.train.batch_size, "phases": [asdict(p) for p in config.phases]}  # fmt: skip
     valid = open_sources(Path(config.shards), "valid", config.seq_len, tokenizer)
+    if not valid and rank == 0:
+        print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
     shape = config.model
     embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
     flops = flops_per_token(

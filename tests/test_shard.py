@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_export
 
@@ -17,7 +18,7 @@ from data_pipeline import shard as module
 from data_pipeline.config import DataConfig, ShardConfig, Source
 from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
-from data_pipeline.shard import held_out, shard, source_name
+from data_pipeline.shard import cluster_hash, held_out, shard, source_name
 from mindllm.config import UserError, load
 from mindllm.shards import Shards
 from mindllm.stage import Stage, read_json
@@ -92,7 +93,8 @@ def test_every_document_once_in_its_source_and_split(config: DataConfig, tokeniz
     found = texts(folder, tokenizer)
     expected: dict[str, set[str]] = {}
     for d in documents():
-        split = "valid" if held_out(d.meta.get("cluster", d.id), config.shard) else "train"
+        place = cluster_hash(d.meta.get("cluster", d.id), config.shard.seed)
+        split = "valid" if place < config.shard.valid_fraction * 2.0**64 else "train"
         expected.setdefault(f"{d.source}-{LANGUAGES[d.lang]}/{split}", set()).add(d.text)
     assert {k: set(v) for k, v in found.items()} == expected and sum(map(len, found.values())) == 60
     meta = read_json(folder / "meta.json")
@@ -107,11 +109,26 @@ def test_every_document_once_in_its_source_and_split(config: DataConfig, tokeniz
 
 def test_held_out_is_a_share_that_the_seed_chooses() -> None:
     settings = ShardConfig(valid_fraction=0.25)
-    share = sum(held_out(f"网/{i}", settings) for i in range(4000)) / 4000
+    tables = clusters({"web-zh": [f"网/{i}" for i in range(4000)]})
+    share = len(held_out(tables, ["web-zh"], settings)) / 4000
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5  # four standard deviations of a binomial
-    assert not any(held_out(str(i), ShardConfig(valid_fraction=0)) for i in range(100))
-    other = replace(settings, seed=2)
-    assert [held_out(str(i), settings) for i in range(100)] != [held_out(str(i), other) for i in range(100)]
+    assert not len(held_out(tables, ["web-zh"], ShardConfig(valid_fraction=0)))
+    assert [cluster_hash(str(i), 1) for i in range(9)] != [cluster_hash(str(i), 2) for i in range(9)]
+
+
+def test_a_small_source_gives_one_cluster_and_a_single_document_none() -> None:
+    tables = clusters({"web-zh": ["山", "山", "水"], "web-en": ["only"], "notes-zh": ["水"]})
+    settings = ShardConfig(valid_fraction=1e-12)
+    lowest = min(cluster_hash(name, 1) for name in "山水")
+    assert held_out(tables, ["notes-zh", "web-en", "web-zh"], settings).tolist() == [lowest]
+    assert not len(held_out(tables, ["web-en", "web-zh"], ShardConfig(valid_fraction=0)))
+
+
+def clusters(sources: dict[str, list[str]]) -> list[dict[str, np.ndarray]]:
+    """What encode_shard notes about documents of these sources and clusters, in two tables."""
+    rows = [(source, cluster_hash(name, 1)) for source, names in sources.items() for name in names]
+    parts = (rows[::2], rows[1::2])
+    return [{"sources": np.array([s for s, _ in p]), "clusters": np.array([c for _, c in p], np.uint64)} for p in parts]
 
 
 def test_source_names() -> None:
