@@ -129,7 +129,7 @@ def refine(config: DataConfig) -> int:
         listed = dict(config.refine)
         shards = stage_shards(config.folder("dedup"))
         if "repetition" in listed:
-            path = collect_phrases([s.path for s in shards], stage.folder / "sites.parquet", config.workers())
+            path = collect_phrases([s.path for s in shards], stage.folder / "sites" / "sites.parquet", config.workers())
             listed["repetition"] = {**(listed["repetition"] or {}), "site_phrases": str(path)}
         _run(stage, shards, listed, config, read_stage_shard)
     return 0
@@ -166,9 +166,7 @@ class StageShard(InputShard):
 
 def stage_shards(folder: Path) -> list[StageShard]:
     """The shards of a complete stage, by name."""
-    return [
-        StageShard(p.stem, (p.name,), "", str(folder)) for p in sorted(folder.glob("*.parquet")) if p.stem != "sites"
-    ]
+    return [StageShard(p.stem, (p.name,), "", str(folder)) for p in sorted(folder.glob("*.parquet"))]
 
 
 def read_stage_shard(shard: StageShard) -> Iterator[Document]:

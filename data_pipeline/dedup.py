@@ -13,7 +13,7 @@ import contextlib
 import functools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from data_pipeline import minhash, workers
 from data_pipeline.clean import KEPT, StageShard, Stats, dropped_row, finish, stage_shards
 from data_pipeline.config import DataConfig, DedupConfig
 from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, count_documents, read_documents, write_rows
-from mindllm.config import UserError, to_dict
+from mindllm.config import UserError
 from mindllm.stage import Stage, atomic, read_json, require, write_json
 
 CHARACTERS_PER_BATCH, DOCUMENTS_PER_BATCH = 100_000, 1000
@@ -50,7 +50,7 @@ class Part:
 def dedup(config: DataConfig) -> int:
     """Exact and near duplicates (MinHash): the best copy of each stays."""
     before = require(config.folder("clean"), "python -m data_pipeline clean CONFIG")
-    settings = {"dedup": to_dict(config.dedup), "signature_version": minhash.ALGORITHM_VERSION}
+    settings = {"dedup": asdict(config.dedup), "signature_version": minhash.ALGORITHM_VERSION}
     stage = Stage(config.folder("dedup"), "dedup", settings, {"clean": before["hash"]})
     if stage.start(config.force):
         parts = list_parts(stage_shards(config.folder("clean")))

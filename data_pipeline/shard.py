@@ -26,7 +26,7 @@ from mindllm.config import UserError
 from mindllm.mixture import Permutation, mix
 from mindllm.shards import Shards, ShardWriter
 from mindllm.stage import Stage, atomic, read_json, require
-from mindllm.text import is_chinese
+from mindllm.text import language_group
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 
 WORK = ".work"  # no source can have this name
@@ -97,7 +97,7 @@ def _encode(model: Tokenizer, writer: ShardWriter, batch: list[str], sizes: list
 
 def source_name(source: str, lang: str, by_language: bool) -> str:
     """The training source of a document: its own, or split by language (web-zh, web-en, web-other)."""
-    return f"{source}-{'zh' if is_chinese(lang) else 'en' if lang == 'en' else 'other'}" if by_language else source
+    return f"{source}-{language_group(lang)}" if by_language else source
 
 
 def cluster_hash(cluster: str, seed: int) -> int:

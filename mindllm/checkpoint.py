@@ -43,10 +43,9 @@ def save(engine: Engine, out: Path, progress: Progress, rank: int, keep_last: in
     name = folder_name(progress.step)
     temporary = f"{name}.tmp"
     if rank == 0:
-        shutil.rmtree(out / temporary, ignore_errors=True)
-        shutil.rmtree(
-            out / name, ignore_errors=True
-        )  # only ever an incomplete or damaged one: complete ones are not saved twice
+        # A folder of this name is only ever a damaged one: complete ones are not saved twice.
+        for old in (temporary, name):
+            shutil.rmtree(out / old, ignore_errors=True)
     door.barrier()
     engine.save(out, temporary)
     door.barrier()

@@ -129,11 +129,6 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
     return result if len(problems) == before else None
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain nested dicts and lists (what goes into config.yaml and meta.json)."""
-    return dataclasses.asdict(config)
-
-
 def _read_file(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")

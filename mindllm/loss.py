@@ -26,9 +26,8 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, needs_grad: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs_grad else None
-        d_weight = (
-            torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if needs_grad else None
-        )  # memory: V*C*4
+        # memory: V*C*4, because many chunks are added up
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad else None
         for start in range(0, len(labels), CHUNK_TOKENS):
             part, target = hidden[start : start + CHUNK_TOKENS], labels[start : start + CHUNK_TOKENS]
             logits = (part @ weight.T).float()  # memory: CHUNK_TOKENS*V*4
@@ -53,7 +52,7 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> Tensor:
     kept = target != IGNORED
     rows = torch.arange(len(target), device=target.device)
     gradient[rows, target.clamp(min=0)] -= 1
-    return gradient * kept[:, None]
+    return gradient.mul_(kept[:, None])
 
 
 def next_token_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import nn
 
 from mindllm import attention, loss
 from mindllm import engine as door
+from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.loss import IGNORED, num_targets
@@ -126,7 +127,7 @@ def _run(
     if rank == 0 and result.finished:
         stage.finish(**{"in": result.progress.tokens, "out": result.progress.step, "unit": "tokens -> steps",
                         "parameters": model.num_parameters(), "world": world, "zero_stage": config.train.zero_stage,
-                        "checkpoint": f"step-{result.progress.step:08d}", **result.last_valid})  # fmt: skip
+                        "checkpoint": folder_name(result.progress.step), **result.last_valid})  # fmt: skip
     elif rank == 0:
         print(f"pretrain: stopped on request and saved at step {result.progress.step}; "
               "the same command goes on from there", flush=True)  # fmt: skip

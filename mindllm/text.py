@@ -173,6 +173,11 @@ def is_chinese(lang: str) -> bool:
     return lang.startswith("zh")
 
 
+def language_group(lang: str) -> str:
+    """zh (both scripts), en or other: what tokenizer samples and training sources are divided by."""
+    return "zh" if is_chinese(lang) else "en" if lang == "en" else "other"
+
+
 def normalise(text: str) -> str:
     """The normal form of running text: no control, zero-width or emoji characters, plain line ends, no trailing blanks.
 

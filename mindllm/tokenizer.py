@@ -7,6 +7,7 @@ produce. Training takes about 22 MB of memory and .3 s per MB of sample; encodin
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import sys
@@ -24,7 +25,7 @@ import xxhash
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.stage import Stage, atomic, hash_file, require, write_json
-from mindllm.text import PII_MASKS, is_chinese
+from mindllm.text import PII_MASKS, language_group
 
 EOS, PAD, UNK = "<|endoftext|>", "<|pad|>", "<unk>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -73,8 +74,13 @@ class Tokenizer:
         self.vocab_size: int = self._model.vocab_size()
         self.eos_id: int = self._model.piece_to_id(EOS)
         self.pad_id: int = self._model.piece_to_id(PAD)
-        self.token_bytes: np.ndarray = _token_bytes(self._model)  # (vocab_size,): UTF-8 bytes a token stands for
         self.fingerprint: str = hash_file(self.folder / "tokenizer.model").partition(":")[2]
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """uint16 (vocab_size,): UTF-8 bytes of text that each token stands for; 0 for control tokens."""
+        found: np.ndarray = np.load(self.folder / "token_bytes.npy", allow_pickle=False)
+        return found
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without document ends."""
@@ -106,7 +112,7 @@ def train(config: TokenizerConfig) -> int:
     stage = Stage(config.out, "tokenizer", settings, {"documents": before["hash"]})
     if not stage.start(config.force):
         return 0
-    shards = sorted(p for p in Path(config.documents).glob("*.parquet") if p.stem != "sites")
+    shards = sorted(Path(config.documents).glob("*.parquet"))
     fractions, chosen = _plan_sample(shards, config.sample_bytes)
     print(f"tokenizer: learning {config.vocab_size} pieces from {chosen / 1e6:.1f} MB, about "
           f"{0.1 + chosen * 22e-9:.1f} GB of memory and {1 + chosen * 0.3e-6:.0f} s", flush=True)  # fmt: skip
@@ -117,15 +123,11 @@ def train(config: TokenizerConfig) -> int:
     return 0
 
 
-def _language_group(lang: str) -> str:
-    return "zh" if is_chinese(lang) else "en" if lang == "en" else "other"
-
-
 def _plan_sample(shards: list[Path], limits: dict[str, int]) -> tuple[dict[str, float], int]:
     """Share of the documents to take by language, and the bytes that will be."""
     totals = {"zh": 0, "en": 0, "other": 0}
     for lang, _, text in _documents(shards):
-        totals[_language_group(lang)] += len(text.encode())
+        totals[language_group(lang)] += len(text.encode())
     fractions = {k: min(1.0, limits.get(k, 0) / n) if n else 0.0 for k, n in totals.items()}
     chosen = sum(int(totals[k] * fractions[k]) for k in totals)
     if chosen == 0:
@@ -137,7 +139,7 @@ def _plan_sample(shards: list[Path], limits: dict[str, int]) -> tuple[dict[str, 
 def _sample_lines(shards: list[Path], fractions: dict[str, float], seed: int) -> Iterator[str]:
     """Lines of the documents whose keyed hash falls below their language's share: the same ones every time."""
     for lang, id, text in _documents(shards):
-        if xxhash.xxh3_64_intdigest(id.encode(), seed=seed) < fractions[_language_group(lang)] * 2.0**64:
+        if xxhash.xxh3_64_intdigest(id.encode(), seed=seed) < fractions[language_group(lang)] * 2.0**64:
             yield from filter(None, text.split("\n"))
 
 

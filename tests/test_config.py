@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindllm.config import UserError, load, parse, read_yaml, to_dict
+from mindllm.config import UserError, load, parse, read_yaml
 
 
 @dataclass
@@ -197,7 +197,7 @@ def test_parse_with_a_prefix_and_round_trip(write: Any) -> None:
     problems: list[str] = []
     assert parse(Inner, {"size": 0}, problems, "clean.x.") is None and problems == ["clean.x.size: 0 is below 1"]
     config = load(Config, None, ["steps=1", "rate=1e-5", "table.a.size=3", "title=标题"])
-    again = write(yaml.safe_dump(to_dict(config), allow_unicode=True))
+    again = write(yaml.safe_dump(asdict(config), allow_unicode=True))
     assert load(Config, again) == config
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from mindllm import text as module
 from mindllm.text import (
+    LANGUAGES,
     PII_MASKS,
     is_chinese,
     language,
+    language_group,
     normalise,
     num_han,
     scripts,
@@ -229,3 +231,7 @@ def test_normalise_takes_long_runs_of_blanks() -> None:
     """A regular expression that tries every blank of a run anew would need hours for these."""
     for blank in (" ", "\u3000", "\t", "\n", "\u00a0"):
         assert len(normalise(f"春{blank * 1_000_000}天")) in (4, 1_000_002)
+
+
+def test_language_groups() -> None:
+    assert [language_group(lang) for lang in LANGUAGES] == ["zh", "zh", "en", "other"] and language_group("") == "other"
