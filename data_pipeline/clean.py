@@ -21,7 +21,7 @@ from data_pipeline.cleaners import build_cleaners
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.document import Cleaner, Document, Drop
 from data_pipeline.files import InputShard, list_shards, read
-from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, read_documents, write_rows
+from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, meta_json, read_documents, write_rows
 from data_pipeline.sites import collect_phrases
 from mindllm.stage import Stage, hash_file, hash_json, read_json, require, write_json
 
@@ -104,7 +104,8 @@ def apply(document: Document, cleaners: dict[str, Cleaner]) -> tuple[Document, D
 
 def dropped_row(document: Document, reason: str) -> dict[str, str]:
     """A row of dropped/<shard>.parquet."""
-    return {k: getattr(document, k) for k in ("id", "url", "site", "lang", "text")} | {"reason": reason}
+    row = {k: getattr(document, k) for k in ("id", "url", "site", "lang", "text")}
+    return {**row, "reason": reason, "meta": meta_json(document)}
 
 
 def clean(config: DataConfig) -> int:

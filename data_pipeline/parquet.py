@@ -20,7 +20,7 @@ from mindllm.stage import atomic
 
 ROWS_PER_GROUP = 1000
 SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "id", "url", "site", "lang", "source", "meta")])
-DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "site", "lang", "reason", "text")])
+DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "site", "lang", "reason", "text", "meta")])
 
 
 @contextlib.contextmanager
@@ -47,15 +47,19 @@ class RowWriter:
 
     def add_document(self, document: Document) -> None:
         """Append one document; raw bytes in its meta are left behind."""
-        meta = {k: v for k, v in document.meta.items() if not isinstance(v, bytes)}
         row = {k: getattr(document, k) for k in SCHEMA.names if k != "meta"}
-        self.add({**row, "meta": json.dumps(meta, ensure_ascii=False)})
+        self.add({**row, "meta": meta_json(document)})
 
     def flush(self) -> None:
         """Write what has been gathered as one row group."""
         if self._rows:
             self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
+
+
+def meta_json(document: Document) -> str:
+    """The document's meta as JSON, without raw bytes."""
+    return json.dumps({k: v for k, v in document.meta.items() if not isinstance(v, bytes)}, ensure_ascii=False)
 
 
 def read_documents(path: Path, columns: Iterable[str] | None = None) -> Iterator[Document]:

@@ -94,7 +94,8 @@ def test_apply() -> None:
     broken = Document("detail", "2", meta={"broken": "read:unreadable"})
     assert apply(broken, {"a": fail}) == (broken, Drop("read:unreadable"))
     columns = {"id": "1", "url": "http://a.example/", "site": "a.example", "lang": "en", "text": "你好 hello"}
-    assert dropped_row(document, "rule:x") == {**columns, "reason": "rule:x"}
+    document.meta["density"] = 0.5
+    assert dropped_row(document, "rule:x") == {**columns, "reason": "rule:x", "meta": '{"density": 0.5}'}
 
 
 names = st.text(st.sampled_from("a\tb\n中 "), max_size=4)
