@@ -17,7 +17,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text dedup refine tokenizer shards pretrain export eval report doctor test test-full lint format samples
+.PHONY: help setup demo data clean-text data-report dedup refine tokenizer shards pretrain export eval report doctor test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ data: clean-text dedup refine ## raw pages to clean text: clean-text, dedup, ref
 
 clean-text: $(READY) ## extract text, drop low quality
 	$(call stage,data_pipeline clean,configs/data/sample.yaml)
+
+data-report: $(READY) ## one HTML page about the data: what was kept and dropped, why, how fast
+	$(call stage,data_pipeline report,configs/data/sample.yaml)
 
 dedup: $(READY) ## drop exact and near duplicates
 	$(call stage,data_pipeline dedup,configs/data/sample.yaml)

@@ -65,6 +65,8 @@ class DataConfig:
 
     run: folder that holds one folder per stage.  sources: name -> {path, text_field, html_field}.
     num_workers: processes (0: one per core).  shard_bytes: small input files are grouped up to this size.
+    document_seconds: CPU seconds after which a document is given up as hanging (quarantine:timeout). 0: no limit, no
+    protection against documents that crash the process, and one worker is then no process of its own.
     """
 
     sources: dict[str, Source]
@@ -75,6 +77,7 @@ class DataConfig:
     shard: ShardConfig = field(default_factory=ShardConfig)
     num_workers: int = 0
     shard_bytes: int = 16_000_000
+    document_seconds: int = 30
     force: bool = False
 
     def problems(self) -> Iterator[str]:
@@ -86,9 +89,14 @@ class DataConfig:
                 yield f"sources.{name}: use letters, digits, - and _ only (it becomes a file name)"
         if self.num_workers < 0 or self.shard_bytes < 1:
             yield "num_workers must be 0 or more, shard_bytes 1 or more"
+        if self.document_seconds < 0:
+            yield "document_seconds must be 0 (no limit) or more"
         found: list[str] = []
-        build_cleaners(self.clean, found, "clean")
-        build_cleaners(self.refine, found, "refine")
+        for stage, listed in (("clean", self.clean), ("refine", self.refine)):
+            for name, cleaner in build_cleaners(listed, found, stage).items():
+                unknown = [source for source in getattr(cleaner, "exempt", []) if source not in self.sources]
+                names = ", ".join(self.sources)
+                found += [f"{stage}.{name}.exempt: no source is called {s!r}; there are {names}" for s in unknown]
         yield from found
 
     def folder(self, stage: str) -> Path:

@@ -1,13 +1,14 @@
-"""Opens every input format by its suffix and groups files into shards.
+"""Groups the input files into shards and reads every format (formats.py says which file holds which).
 
-Inputs: .html .htm .xhtml .txt (one document each), .jsonl .ndjson, .warc .wet, all of them also .gz and .zst, and
-.parquet. What cannot be read becomes a document with meta["broken"], so that it is counted and kept like any other
-drop. No document may be larger than MAX_DOCUMENT_BYTES, decompressed: archives of zeros end there. memory: one
-document, or ROWS_PER_GROUP rows of a Parquet file.
+What cannot be read becomes a document with meta["broken"], so that it is counted and kept like any other drop; nothing
+is passed over in silence but hidden files and WARC records that are no pages. No document may be larger than
+MAX_DOCUMENT_BYTES, decompressed: archives of zeros end there. memory: one document (several times in an array of
+records), or ROWS_PER_GROUP rows of a Parquet file.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -26,13 +27,30 @@ from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 
 from data_pipeline.config import Source
 from data_pipeline.document import Document
+from data_pipeline.folders import names_below
+from data_pipeline.formats import (
+    HEAD_BYTES,
+    LINES,
+    PAGE,
+    PARQUET,
+    TEXT,
+    UNKNOWN,
+    VALUES,
+    WARC,
+    open_file,
+    recognise,
+    stands_alone,
+    utf16_mark,
+)
 from data_pipeline.parquet import ROWS_PER_GROUP
 from mindllm.config import UserError
 
 MAX_DOCUMENT_BYTES = 20_000_000
 MAX_FILES_PER_SHARD = 2000
+_BETWEEN_VALUES = re.compile(r"[\s,\[\]]*")
 _KEPT_FIELDS = ("title", "date", "author")
-_DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, pa.ArrowException)  # what readers raise
+# What readers raise for damaged files.
+_DAMAGE = (OSError, EOFError, ValueError, RecursionError, MemoryError, zlib.error, pa.ArrowException)
 # HTTP codings: how a body begins that is still encoded (headers often tell what was sent, not what was stored), decoder
 _CODINGS: dict[str, tuple[bytes, Callable[[IO[bytes]], Any]]] = {
     "gzip": (rb"\x1f\x8b", lambda body: gzip.GzipFile(fileobj=body)),
@@ -57,11 +75,11 @@ class InputShard:
     @property
     def num_bytes(self) -> int:
         """Size on disk, compressed as it is."""
-        return sum((Path(self.root) / f).stat().st_size for f in self.files)
+        return sum(_size(Path(self.root) / f) for f in self.files)
 
 
 def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard]:
-    """All inputs as shards: containers (warc, jsonl, parquet) one each, single documents in groups of `shard_bytes`.
+    """All inputs as shards: what is named as warc, jsonl or parquet one each, the rest in groups of `shard_bytes`.
 
     A pure function of the file listing, so it is the same on every machine. Raises UserError for a path without files.
     """
@@ -73,24 +91,30 @@ def _list_source(name: str, source: Source, shard_bytes: int) -> Iterator[InputS
     if not path.exists():
         raise UserError(f"sources.{name}.path: {path} does not exist")
     root = path if path.is_dir() else path.parent
-    below = (p.relative_to(root) for p in path.rglob("*") if p.is_file())
-    visible = sorted(p.as_posix() for p in below if not any(part.startswith(".") for part in p.parts))
-    found = visible if path.is_dir() else [path.name]
+    found = sorted(names_below(root)) if path.is_dir() else [path.name]
     if not found:
         raise UserError(f"sources.{name}.path: {path} holds no files")
     for number, group in enumerate(_group(root, found, shard_bytes)):
         yield InputShard(f"{name}-{number:05d}", tuple(group), name, str(root), source.text_field, source.html_field)
 
 
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for one that cannot be looked at (a link to nowhere)."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _group(root: Path, found: list[str], shard_bytes: int) -> Iterator[list[str]]:
     group: list[str] = []
     size = 0
     for name in found:
-        if _reader(name) in (_read_warc, _read_jsonl, _read_parquet):
+        if stands_alone(name):
             yield [name]
             continue
         group.append(name)
-        size += (root / name).stat().st_size
+        size += _size(root / name)
         if size >= shard_bytes or len(group) >= MAX_FILES_PER_SHARD:
             yield group
             group, size = [], 0
@@ -102,45 +126,37 @@ def read(shard: InputShard) -> Iterator[Document]:
     """Every document of a shard in order; a file that breaks off yields what came before, then one broken document."""
     for name in shard.files:
         try:
-            yield from _reader(name)(shard, name)
+            yield from _read_file(shard, name)
         except _DAMAGE as error:
-            yield _broken(shard, name, "unreadable", f"{type(error).__name__}: {error}")
+            yield broken(shard, name, "read:unreadable", f"{type(error).__name__}: {error}")
+        except Exception as error:  # what a library has not foreseen either: one bad file must not end the run
+            yield broken(shard, name, f"error:read:{type(error).__name__}", str(error))
 
 
-def _reader(name: str) -> Callable[[InputShard, str], Iterator[Document]]:
-    stem = _stem(name)
-    if stem.endswith((".warc", ".wet")):
-        return _read_warc
-    if stem.endswith((".jsonl", ".ndjson")):
-        return _read_jsonl
-    if stem.endswith(".parquet"):
-        return _read_parquet
-    if stem.endswith((".html", ".htm", ".xhtml", ".txt")):
-        return _read_single
-    return _read_unknown
-
-
-def _stem(name: str) -> str:
-    """The name in lower case without the suffix of a compression that `_open` undoes."""
-    lower = name.lower()
-    return lower[: -len(".gz")] if lower.endswith(".gz") else lower.removesuffix(".zst")
-
-
-def _open(path: Path) -> IO[bytes]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if suffix == ".zst":  # pyarrow's reader takes several frames, and says so when the last one is clipped
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return open(path, "rb")
+def _read_file(shard: InputShard, name: str) -> Iterator[Document]:
+    path = Path(shard.root) / name
+    file, compression = open_file(path)
+    with file:
+        head = file.peek(HEAD_BYTES)
+        kind, looks = recognise(name, head, (shard.text_field, shard.html_field))
+        if kind in (PAGE, TEXT):
+            yield _read_single(shard, name, utf16_mark(head[:HEAD_BYTES]), file, kind)
+        elif kind in (LINES, VALUES):
+            yield from (_read_lines if kind == LINES else _read_values)(shard, name, file)
+        elif kind == UNKNOWN:
+            yield broken(shard, name, "read:unknown_format", looks)
+    if kind == PARQUET:
+        yield from _read_parquet(shard, name)
+    elif kind == WARC:  # FastWARC undoes zst itself
+        yield from _read_warc(shard, name, _Stepwise(path) if compression == ".gz" else open(path, "rb"))
 
 
 def _new(shard: InputShard, id: str, url: str = "", **meta: Any) -> Document:
     parts = Path(id.partition("#")[0]).parts
-    site = _writable(_host(url) or (parts[0] if len(parts) > 1 else shard.source))
+    site = spell_out(_host(url) or (parts[0] if len(parts) > 1 else shard.source))
     site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
-    meta = {key: _writable(value) if isinstance(value, str) else value for key, value in meta.items()}
-    return Document("", f"{shard.source}/{_writable(id)}", _writable(url), site, "", shard.source, meta)
+    meta = {key: spell_out(value) if isinstance(value, str) else value for key, value in meta.items()}
+    return Document("", f"{shard.source}/{spell_out(id)}", spell_out(url), site, "", shard.source, meta)
 
 
 def _host(url: str) -> str:
@@ -150,37 +166,57 @@ def _host(url: str) -> str:
         return ""
 
 
-def _writable(text: str) -> str:
+def spell_out(text: str) -> str:
     """`text` that UTF-8 can hold: lone surrogates (file names in GBK, \\ud800 in JSON) are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _broken(shard: InputShard, id: str, reason: str, detail: str = "", url: str = "") -> Document:
-    document = _new(shard, id, url, broken=f"read:{reason}")
-    document.text = _writable(detail[:500])
+def broken(shard: InputShard, id: str, reason: str, detail: str = "", url: str = "") -> Document:
+    """A document that stands for what could not be read: dropped for `reason`, with `detail` as its text."""
+    document = _new(shard, id, url, broken=reason)
+    document.text = spell_out(detail[:500])
     return document
 
 
-def _read_single(shard: InputShard, name: str) -> Iterator[Document]:
-    with _open(Path(shard.root) / name) as file:
-        data = file.read(MAX_DOCUMENT_BYTES + 1)
-    meta: dict[str, Any] = {"plain" if _stem(name).endswith(".txt") else "html": data}
-    yield _broken(shard, name, "too_large") if len(data) > MAX_DOCUMENT_BYTES else _new(shard, name, **meta)
+def _read_single(shard: InputShard, name: str, mark: bytes, file: IO[bytes], kind: str) -> Document:
+    data = mark + file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) - len(mark) > MAX_DOCUMENT_BYTES:
+        return broken(shard, name, "read:too_large")
+    meta: dict[str, Any] = {"plain" if kind == TEXT else "html": data}
+    return _new(shard, name, **meta)
 
 
-def _read_unknown(shard: InputShard, name: str) -> Iterator[Document]:
-    yield _broken(shard, name, "unknown_suffix")
+def _read_lines(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Document]:
+    for number, line in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b"")):
+        if len(line) > MAX_DOCUMENT_BYTES:
+            yield broken(shard, f"{name}#{number}", "read:too_large")
+            while line and not line.endswith(b"\n"):  # the rest of the line belongs to no document
+                line = file.readline(MAX_DOCUMENT_BYTES)
+        elif line.strip():
+            yield _from_line(shard, f"{name}#{number}", line)
 
 
-def _read_jsonl(shard: InputShard, name: str) -> Iterator[Document]:
-    with _open(Path(shard.root) / name) as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b"")):
-            if len(line) > MAX_DOCUMENT_BYTES:
-                yield _broken(shard, f"{name}#{number}", "too_large")
-                while line and not line.endswith(b"\n"):  # the rest of the line belongs to no document
-                    line = file.readline(MAX_DOCUMENT_BYTES)
-            elif line.strip():
-                yield _from_line(shard, f"{name}#{number}", line)
+def _read_values(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Document]:
+    """JSON objects of an array, or one after another over any lines; what is no JSON ends the file, as one document."""
+    decoder, decode = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+    text, at, number, at_end = "", 0, 0, False
+    while True:
+        at = _BETWEEN_VALUES.match(text, at).end()  # type: ignore[union-attr]  # it always matches
+        try:
+            record, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = -1
+        if end >= 0 and (at_end or end < len(text)):  # a number may go on behind the end
+            id = f"{name}#{number}"
+            yield _from_json(shard, id, record, text[at:end])
+            at, number = end, number + 1
+        elif at_end or len(text) - at > MAX_DOCUMENT_BYTES:
+            if at < len(text):
+                yield broken(shard, f"{name}#{number}", "read:bad_json", f"from here to the end: {text[at : at + 200]}")
+            return
+        else:
+            data = file.read(max(1 << 20, len(text) - at))
+            text, at, at_end = text[at:] + decode(data, not data), 0, not data
 
 
 def _from_line(shard: InputShard, id: str, line: bytes) -> Document:
@@ -188,8 +224,14 @@ def _from_line(shard: InputShard, id: str, line: bytes) -> Document:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, or a thousand brackets deep
-        return _broken(shard, id, "bad_json", beginning)
-    return _from_record(shard, id, record) if isinstance(record, dict) else _broken(shard, id, "no_object", beginning)
+        return broken(shard, id, "read:bad_json", beginning)
+    return _from_json(shard, id, record, beginning)
+
+
+def _from_json(shard: InputShard, id: str, value: Any, beginning: str) -> Document:
+    if isinstance(value, dict):
+        return _from_record(shard, id, value)
+    return broken(shard, id, "read:no_object", beginning)
 
 
 def _from_record(shard: InputShard, id: str, record: dict[str, Any]) -> Document:
@@ -201,9 +243,9 @@ def _from_record(shard: InputShard, id: str, record: dict[str, Any]) -> Document
         if isinstance(value, str | bytes) and value:
             data = value.encode("utf-8", "ignore") if isinstance(value, str) else value
             if len(data) > MAX_DOCUMENT_BYTES:
-                return _broken(shard, id, "too_large", url=url)
+                return broken(shard, id, "read:too_large", url=url)
             return _new(shard, id, url, **{kind: data}, **meta)
-    return _broken(shard, id, "no_text_field", f"keys: {', '.join(map(str, record))}", url)
+    return broken(shard, id, "read:no_text_field", f"keys: {', '.join(map(str, record))}", url)
 
 
 def _read_parquet(shard: InputShard, name: str) -> Iterator[Document]:
@@ -223,11 +265,9 @@ class _Stepwise(gzip.GzipFile):
         return self.read1(-1 if size is None else size)
 
 
-def _read_warc(shard: InputShard, name: str) -> Iterator[Document]:
+def _read_warc(shard: InputShard, name: str, opened: Any) -> Iterator[Document]:
     """Responses and resources that are HTML or text, and WET conversions; other records are no pages: passed over."""
     kinds = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
-    path = Path(shard.root) / name
-    opened: Any = _Stepwise(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # FastWARC undoes zst itself
     with opened as file:
         for number, record in enumerate(ArchiveIterator(file, record_types=kinds, parse_http=True)):
             document = _from_warc_record(shard, f"{name}#{number}", record)
@@ -244,16 +284,16 @@ def _from_warc_record(shard: InputShard, id: str, record: WarcRecord) -> Documen
     data = record.reader.read(MAX_DOCUMENT_BYTES + 1) if is_page else b""
     found = len(data) if is_page else record.reader.consume()
     if found < min(size, MAX_DOCUMENT_BYTES) or "Content-Length" not in record.headers:  # FastWARC does not tell
-        return _broken(shard, id, "clipped", f"{found} bytes of {size}", url)
+        return broken(shard, id, "read:clipped", f"{found} bytes of {size}", url)
     if not is_page:
         return None
     if headers is not None and size <= MAX_DOCUMENT_BYTES:
         try:
             data = _decode(data, headers)
         except _DAMAGE as error:
-            return _broken(shard, id, "bad_coding", f"{type(error).__name__}: {error}", url)
+            return broken(shard, id, "read:bad_coding", f"{type(error).__name__}: {error}", url)
     if len(data) > MAX_DOCUMENT_BYTES:
-        return _broken(shard, id, "too_large", url=url)
+        return broken(shard, id, "read:too_large", url=url)
     return _new(shard, id, url, **{"html" if "html" in kind else "plain": data}, charset=record.http_charset or "")
 
 

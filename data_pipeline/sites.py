@@ -1,8 +1,9 @@
-"""Phrase statistics per web site: on how many documents of a site each line stands, for the repetition cleaner.
+"""Phrase statistics per web site: on how many documents of a site each phrase stands, for the repetition cleaner.
 
-Pass one counts each shard alone and writes its lines in 16 groups by hash; pass two adds up one group of all shards at
-a time. Cost: one hash a line (about 20 MB of text a second and core). Memory: pass one some 200 bytes per different
-line of a shard; pass two 40 bytes per different line in a sixteenth of all shards, plus 40 per line found twice.
+Pass one counts each shard alone and writes its phrases (paragraphs, lines, sentences: data_pipeline.phrases) in 64
+groups by key, in runs of a million; pass two adds up one group of all shards at a time. Cost: one key a phrase (10 to
+20 MB of text a second and core). Memory: pass one about 100 MB, however large the shard; pass two 40 bytes per phrase
+(counted once a shard) in a 64th of all shards, plus 40 per phrase found twice.
 """
 
 from __future__ import annotations
@@ -10,30 +11,33 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipeline import workers
-from data_pipeline.cleaners.repetition import line_hash
+from data_pipeline.document import Document
 from data_pipeline.parquet import read_documents
+from data_pipeline.phrases import find_phrases
 from mindllm.stage import atomic
 
-NUM_GROUPS = 16
+NUM_GROUPS = 64
+MAX_BUFFERED = 1_000_000  # phrases in memory before they are counted and written
 SCHEMA = pa.schema(
-    [("site", pa.string()), ("line_hash", pa.uint64()), ("num_documents", pa.int64()), ("site_documents", pa.int64())]
+    [("site", pa.string()), ("phrase_key", pa.uint64()), ("num_documents", pa.int64()), ("site_documents", pa.int64())]
 )
-_PART_SCHEMA = pa.schema([("site", pa.string()), ("line_hash", pa.uint64()), ("num_documents", pa.int64())])
+_PART_SCHEMA = pa.schema([("site", pa.string()), ("phrase_key", pa.uint64()), ("num_documents", pa.int64())])
 _SITE_DOCUMENTS = b"site_documents"  # key of the part file's metadata: documents by site, as JSON
 
 
 def collect_phrases(paths: list[Path], out: Path, num_workers: int) -> Path:
-    """Write `out`: a row (site, line_hash, num_documents, site_documents) per line found in two documents of a site.
+    """Write `out`: a row (site, phrase_key, num_documents, site_documents) per phrase on two documents of a site.
 
-    `paths`: Parquet shards of documents. Rows are sorted by site and hash: the file is the same for any number of
+    `paths`: Parquet shards of documents. Rows are sorted by site and key: the file is the same for any number of
     workers. An `out` that exists is complete and returned at once; an interrupted pass one goes on where it was.
     """
     if out.exists():
@@ -43,7 +47,7 @@ def collect_phrases(paths: list[Path], out: Path, num_workers: int) -> Path:
     parts = workers.run(_count_shard, items, num_workers, "site phrases")
     site_documents: dict[str, int] = {}
     for part in parts:
-        for site, count in json.loads(pq.read_schema(part).metadata[_SITE_DOCUMENTS]).items():
+        for site, count in json.loads(pq.read_metadata(part).metadata[_SITE_DOCUMENTS]).items():
             site_documents[site] = site_documents.get(site, 0) + count
     groups = workers.run(functools.partial(_merge_group, parts), list(range(NUM_GROUPS)), 1, "site phrases, merge")
     _write(pa.concat_tables(groups), site_documents, out)
@@ -52,48 +56,77 @@ def collect_phrases(paths: list[Path], out: Path, num_workers: int) -> Path:
 
 
 def _count_shard(item: tuple[Path, Path]) -> Path:
-    """Pass one for one shard: documents per (site, line), a row group per hash group; those per site in metadata."""
+    """Pass one for one shard: documents per (site, phrase), NUM_GROUPS row groups a run; those per site in metadata."""
     path, part = item
     if part.exists():
         return part
-    counts: dict[tuple[str, int], int] = {}  # memory: about 200 bytes per different line
     site_documents: dict[str, int] = {}
-    for document in read_documents(path, ("text", "site")):
-        site_documents[document.site] = site_documents.get(document.site, 0) + 1
-        for found in set(map(line_hash, document.text.split("\n"))) - {None}:
-            assert found is not None, "None was taken out"
-            counts[document.site, found] = counts.get((document.site, found), 0) + 1
-    metadata = {_SITE_DOCUMENTS: json.dumps(site_documents, ensure_ascii=False, sort_keys=True).encode()}
-    with atomic(part) as temporary, pq.ParquetWriter(temporary, _PART_SCHEMA.with_metadata(metadata)) as writer:
-        for rows in _by_group(counts):
-            columns = list(zip(*rows, strict=True)) or [(), (), ()]
-            table = pa.table(dict(zip(_PART_SCHEMA.names, columns, strict=True)), schema=writer.schema)
-            writer.write_table(table, row_group_size=max(1, len(rows)))
+    with atomic(part) as temporary, pq.ParquetWriter(temporary, _PART_SCHEMA) as writer:
+        for sites, owners, keys in _runs(read_documents(path, ("text", "site")), site_documents):
+            for table in _count_run(sites, owners, keys):
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+        named = json.dumps(site_documents, ensure_ascii=False, sort_keys=True)
+        writer.add_key_value_metadata({_SITE_DOCUMENTS.decode(): named})
     return part
 
 
-def _by_group(counts: dict[tuple[str, int], int]) -> Iterator[list[tuple[str, int, int]]]:
-    groups: list[list[tuple[str, int, int]]] = [[] for _ in range(NUM_GROUPS)]
-    for (site, found), count in sorted(counts.items()):
-        groups[found % NUM_GROUPS].append((site, found, count))
-    yield from groups
+def _runs(
+    documents: Iterable[Document], site_documents: dict[str, int]
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """Runs of about MAX_BUFFERED phrases, each once a document: (sites, index of the phrase's site, key of the phrase).
+
+    Counts the documents by site on the way. memory: 16 bytes a phrase, 100 per phrase of the largest document.
+    """
+    numbers: dict[str, int] = {}
+    found: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
+    size = 0
+    for document in documents:
+        site_documents[document.site] = site_documents.get(document.site, 0) + 1
+        keys = np.unique(find_phrases(document.text).keys)
+        found.append(keys)
+        owners.append(np.full(len(keys), numbers.setdefault(document.site, len(numbers)), dtype=np.int64))
+        size += len(keys)
+        if size >= MAX_BUFFERED:
+            yield list(numbers), np.concatenate(owners), np.concatenate(found)
+            found, owners, size, numbers = [], [], 0, {}
+    if found:
+        yield list(numbers), np.concatenate(owners), np.concatenate(found)
+
+
+def _count_run(sites: list[str], owners: np.ndarray, keys: np.ndarray) -> Iterator[pa.Table]:
+    """The different (site, key) pairs of a run with their counts, one table a group, in order."""
+    order = np.lexsort((keys, owners))
+    owners, keys = owners[order], keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = (owners[1:] != owners[:-1]) | (keys[1:] != keys[:-1])
+    first = np.flatnonzero(new)
+    counts = np.diff(np.append(first, len(keys)))
+    names = pa.array(sites, pa.string()).take(pa.array(owners[first]))
+    table = pa.table([names, pa.array(keys[first]), pa.array(counts, pa.int64())], schema=_PART_SCHEMA)
+    groups = _group_of(keys[first])
+    yield from (table.filter(pa.array(groups == group)) for group in range(NUM_GROUPS))
+
+
+def _group_of(keys: np.ndarray) -> np.ndarray:
+    """The group of each key: its second lowest bits, for the lowest is no random one (phrases.LONG)."""
+    return (keys >> np.uint64(1)) % np.uint64(NUM_GROUPS)
 
 
 def _merge_group(parts: list[Path], group: int) -> pa.Table:
-    """Pass two: one hash group of all parts added up; rows found in one document only are left out."""
-    tables = []
+    """Pass two: one group of all parts added up; rows found in one document only are left out."""
+    tables = [_PART_SCHEMA.empty_table()]
     for part in parts:
         with pq.ParquetFile(part) as file:
-            tables.append(file.read_row_group(group).replace_schema_metadata(None))
-    if not tables:
-        return _PART_SCHEMA.empty_table()
-    summed = pa.concat_tables(tables).group_by(["site", "line_hash"]).aggregate([("num_documents", "sum")])
+            runs = range(group, file.num_row_groups, NUM_GROUPS)
+            tables += [file.read_row_group(number).replace_schema_metadata(None) for number in runs]
+    summed = pa.concat_tables(tables).group_by(["site", "phrase_key"]).aggregate([("num_documents", "sum")])
     table = summed.rename_columns({"num_documents_sum": "num_documents"}).select(_PART_SCHEMA.names).cast(_PART_SCHEMA)
     return table.filter(pc.field("num_documents") >= 2)
 
 
 def _write(table: pa.Table, site_documents: dict[str, int], out: Path) -> None:
-    table = table.sort_by([("site", "ascending"), ("line_hash", "ascending")])
+    table = table.sort_by([("site", "ascending"), ("phrase_key", "ascending")])
     column = pa.array([site_documents[site] for site in table["site"].to_pylist()], pa.int64())
     with atomic(out) as temporary:
         pq.write_table(table.append_column("site_documents", column).cast(SCHEMA), temporary, compression="zstd")

@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,10 +19,12 @@ from eval.bpb import MODELS
 from eval.config import EvalConfig
 from eval.facts import Curve, Funnel, model_facts, read_curve, read_funnel, read_scores, stage_rows
 from eval.harness import show_score
+from mindllm import page
 from mindllm.config import UserError
+from mindllm.page import show_count, show_rate, show_seconds
 from mindllm.stage import read_json, write_text
-from mindllm.text import language
 
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 MAX_SITES = 20
 MAX_REASONS = 30
 COMMANDS = {
@@ -66,18 +66,9 @@ def collect(config: EvalConfig) -> dict[str, Any]:
 
 def render(facts: dict[str, Any]) -> str:
     """The page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": show_count, "size": show_bytes, "time": show_seconds, "rate": show_rate}
-    environment.filters |= {"score": show_score, "lang": language, "share": lambda value: f"{value:.1%}"}
-    drawn = {key: Markup(svg) for key, svg in draw(facts).items()}  # our own SVG: the one thing that is not escaped
+    drawn = {key: page.markup(svg) for key, svg in draw(facts).items()}
     limits = {"max_sites": MAX_SITES, "max_reasons": MAX_REASONS, "models": MODELS, "commands": COMMANDS}
-    return environment.get_template("report.html.j2").render(**facts, **limits, figures=drawn) + "\n"
+    return page.render(TEMPLATE, {"score": show_score}, **facts, **limits, figures=drawn)
 
 
 def draw(facts: dict[str, Any]) -> dict[str, str]:
@@ -123,35 +114,3 @@ def _results(facts: dict[str, Any]) -> list[str]:
         clear = sum(score.clear for score in guessed)
         lines.append(f"benchmarks: {clear} of {len(guessed)} accuracies are two standard errors away from guessing")
     return lines
-
-
-def show_count(value: int | None) -> str:
-    """1,234,567; - for None."""
-    return "-" if value is None else f"{value:,}"
-
-
-def show_bytes(value: int) -> str:
-    """950 B, 12.3 kB, 4.5 MB, 6.7 GB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.1f} {unit}"
-    return f"{value} B"
-
-
-def show_seconds(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def show_rate(rate: float | None) -> str:
-    """Inputs a second: 12,345/s, 3.4/s; - for None."""
-    if rate is None:
-        return "-"
-    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.1f}/s"

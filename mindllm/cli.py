@@ -1,4 +1,4 @@
-"""The one command line of all packages: `python -m PACKAGE [VERB] CONFIG key=value ...`.
+"""The one command line of all packages: `python -m PACKAGE [VERB] [ARGUMENT] CONFIG key=value ...`.
 
 A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go
 stale. What the user did wrong (UserError) ends in one message and exit code 2; anything else is our bug and keeps its
@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm.config import UserError, load
 
 
 class Verb(NamedTuple):
-    """A command: the dataclass its YAML is read into, and the function that does the work and returns the exit code."""
+    """A command: the dataclass its YAML is read into, and the function that does the work and returns the exit code.
+
+    argument: name of a text field of `config` that the first word after the verb fills, whatever it holds.
+    default_config: the config that is read where none is named, if that file exists.
+    """
 
     config: type
     run: Callable[[Any], int | None]
+    argument: str = ""
+    default_config: str = ""
+
+    @property
+    def usage(self) -> str:
+        """What follows the verb on the command line."""
+        config = "[CONFIG.yaml]" if self.default_config else "CONFIG.yaml"
+        return f"{self.argument.upper()} {config}".lstrip() + " key=value ..."
 
 
 def main(program: str, verbs: Verb | dict[str, Verb], arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +54,7 @@ def main(program: str, verbs: Verb | dict[str, Verb], arguments: Sequence[str] |
 def _dispatch(program: str, verbs: Verb | dict[str, Verb], words: list[str]) -> int:
     if isinstance(verbs, dict):
         if not words or words[0] in ("-h", "--help"):
-            print(_list_verbs(program, verbs))
+            _print(_list_verbs(program, verbs))
             return 0 if words else 2
         name = words.pop(0)
         if name not in verbs:
@@ -49,28 +63,43 @@ def _dispatch(program: str, verbs: Verb | dict[str, Verb], words: list[str]) -> 
     else:
         verb = verbs
     if any(w in ("-h", "--help") for w in words):
-        print(_describe(program, verb))
+        _print(_describe(program, verb))
         return 0
     flags = [w for w in words if w.startswith("-")]
     if flags:
         raise UserError(f"{flags[0]}: options are written key=value, without dashes; --help lists the keys")
+    if verb.argument and not words:
+        raise UserError(f"expected {verb.argument.upper()}: {program} {verb.usage}; --help lists the keys")
+    given = [f"{verb.argument}={words.pop(0)}"] if verb.argument else []
     paths = [w for w in words if "=" not in w]
+    if not paths and verb.default_config and Path(verb.default_config).exists():
+        paths = [verb.default_config]
     if len(paths) != 1:
         raise UserError(
-            f"expected one config file, got {len(paths)}: {program} CONFIG.yaml key=value ...; --help lists the keys"
+            f"expected one config file, got {len(paths)}: {program} {verb.usage}; --help lists the keys"
+            + (f" (none named, and {verb.default_config} does not exist)" if verb.default_config and not paths else "")
         )
-    return verb.run(load(verb.config, paths[0], [w for w in words if "=" in w])) or 0
+    return verb.run(load(verb.config, paths[0], [*given, *(w for w in words if "=" in w)])) or 0
+
+
+def _print(text: str) -> None:
+    """Print help; a reader that has seen enough and closed the pipe (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # what is left in the buffer goes nowhere, or the interpreter's last flush would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list_verbs(program: str, verbs: dict[str, Verb]) -> str:
     width = max(map(len, verbs))
     lines = [f"  {name:{width}}  {_first_line(verb.run)}" for name, verb in verbs.items()]
-    return "\n".join([f"{program} VERB CONFIG.yaml key=value ...   (VERB --help lists its keys)", *lines])
+    usages = [f"{program} {name} {verb.usage}" for name, verb in verbs.items() if verb.argument]
+    return "\n".join([f"{program} VERB CONFIG.yaml key=value ...   (VERB --help lists its keys)", *usages, *lines])
 
 
 def _describe(program: str, verb: Verb) -> str:
     head = [
-        f"{program} CONFIG.yaml key=value ...",
+        f"{program} {verb.usage}",
         "",
         inspect.getdoc(verb.run) or "",
         "",
@@ -78,7 +107,10 @@ def _describe(program: str, verb: Verb) -> str:
         "",
         "keys:",
     ]
-    return "\n".join(head + list(_keys(verb.config, "")))
+    if verb.default_config:
+        head.insert(1, f"CONFIG.yaml is {verb.default_config} where none is named.")
+    keys = (line for line in _keys(verb.config, "") if not verb.argument or not line.startswith(f"  {verb.argument}:"))
+    return "\n".join([*head, *keys])
 
 
 def _keys(cls: type, prefix: str) -> typing.Iterator[str]:

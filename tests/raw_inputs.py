@@ -1,9 +1,15 @@
-"""Builds the raw inputs of the file tests: compressed, in WARC records, in HTTP messages, with their codings."""
+"""Builds the raw inputs of the tests: compressed files, WARC records, HTTP messages, documents that kill a process."""
 
 from __future__ import annotations
 
+import collections
+import ctypes
 import io
+import itertools
 import json
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +19,7 @@ from fastwarc.stream_io import BrotliWriter
 
 from data_pipeline.config import Source
 from data_pipeline.document import Document
-from data_pipeline.files import list_shards, read
+from data_pipeline.files import InputShard, list_shards, read
 
 HTML = "<p>春天来了，河边的柳树发芽了。 The river runs past the old mill. 臺灣的夏天很熱。</p>".encode()
 ROWS = [{"text": "秋天的風"}, {"html": "<p>雨</p>", "url": "https://a.example/x"}, {"text": "rain", "title": "题"}]
@@ -76,3 +82,29 @@ def content(document: Document) -> Any:
     """A document's raw bytes of HTML, its plain text, or why it has neither."""
     meta = document.meta
     return meta["broken"] if "broken" in meta else meta["html"] if "html" in meta else meta["plain"].decode()
+
+
+ACTS: dict[str, Callable[[], Any]] = {
+    "hang": lambda: collections.deque(itertools.repeat(1), maxlen=0),  # in C code that looks for no signal
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does for memory
+}
+
+
+class Bomb(dict[str, Any]):
+    """The meta of a document that acts when the first cleaner would look at it."""
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or bool(ACTS[self["act"]]())
+
+
+def hostile_read(shard: InputShard) -> Iterator[Document]:
+    """`read`, but "clean ACT" is a document that acts in the cleaners, "read ACT" one that acts in the reader."""
+    for document in read(shard):
+        where, _, act = document.meta.get("plain", b"").decode().partition(" ")
+        if where == "read" and act in ACTS:
+            ACTS[act]()
+        if where == "clean" and act in ACTS:
+            document.meta = Bomb(document.meta, act=act)
+        yield document

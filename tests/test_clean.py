@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +55,9 @@ def config(tmp_path: Path) -> DataConfig:
         (web / name).parent.mkdir(parents=True, exist_ok=True)
         (web / name).write_bytes(data)
     run = str(tmp_path / "run")
-    return DataConfig({"web": Source(str(web))}, SETTINGS, REFINE, run=run, num_workers=1, shard_bytes=300)
+    return DataConfig(
+        {"web": Source(str(web))}, SETTINGS, REFINE, run=run, num_workers=1, shard_bytes=300, document_seconds=0
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -137,7 +141,7 @@ def test_clean(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["c.jsonl#2"].site, found["c.jsonl#2"].source) == ("c.example", "web")
     dropped = reasons(folder)
     assert {k.removeprefix("web/"): v for k, v in dropped.items() if v.startswith("read:")} == {
-        "b.example/logo.png": "read:unknown_suffix", "c.jsonl#1": "read:bad_json", "c.jsonl#3": "read:bad_json",
+        "b.example/logo.png": "read:unknown_format", "c.jsonl#1": "read:bad_json", "c.jsonl#3": "read:bad_json",
     }  # fmt: skip
     assert dropped["web/b.example/empty.html"] == "html:empty" and len(dropped) == 5
     stats, meta = Stats(read_json(folder / "stats.json")), read_json(folder / "meta.json")
@@ -150,7 +154,7 @@ def test_clean(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_any_number_of_workers_writes_the_same_bytes(config: DataConfig, tmp_path: Path) -> None:
     for number in (1, 2):
-        run = replace(config, run=str(tmp_path / f"run{number}"), num_workers=number)
+        run = replace(config, run=str(tmp_path / f"run{number}"), num_workers=number, document_seconds=30)
         clean(run)
         dedup(replace(run, num_workers=1))  # has a test of its own
         refine(run)
@@ -176,6 +180,68 @@ def test_resume_after_any_subset_of_finished_shards(config: DataConfig) -> None:
         (folder / "stats.json").unlink()
         (folder / "meta.json").unlink()
         assert clean(config) == 0 and contents(folder) == expected, state
+
+
+def test_every_bad_input_is_counted_and_none_ends_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file becomes at least one document, kept or dropped; broken ones are told at the end, with their reasons."""
+    monkeypatch.setattr("data_pipeline.files.MAX_DOCUMENT_BYTES", 3_000_000)
+    bombs = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
+    laughs = f'<?xml version="1.0"?><!DOCTYPE html [<!ENTITY e0 "哈">{bombs}]><html><body>&e9;</body></html>'
+    whole = page(CHINESE)
+    inputs = {
+        "clipped.html.gz": gzip.compress(whole)[:-9],
+        "deep.html": b"<div>" * 100_000 + whole,
+        "empty.html": b"",
+        "empty.jsonl": b"",
+        "entities.html": b"<html><body><p>" + b"&amp;" * 500_000 + whole,
+        "good.html": whole,
+        "good.jsp": whole,
+        "good.php?id=3": page(TRADITIONAL),
+        "huge.html": b"<p>" + "长 long ".encode() * 400_000,
+        "image.html": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9,
+        "laughs.xhtml": laughs.encode(),
+        "mixed.html": page(CHINESE) + page(CHINESE).decode().encode("gb18030") + TRADITIONAL.encode("big5"),
+        "not-gzip.html.gz": whole,
+        "nul.html": whole.replace(b"<p>", b"<p>\0\0"),
+        "paper.pdf": b"%PDF-1.4",
+        "rows.html": json.dumps({"text": CHINESE * 3}).encode(),
+        "utf16.html": whole.decode().encode("utf-16-le"),
+        "zeros.html.gz": gzip.compress(bytes(4_000_000)),
+        "zeros.txt": bytes(100_000),
+        os.fsdecode("目录".encode("gb18030")) + ".html": whole,
+        "页.TXT": CHINESE.encode(),
+    }
+    web = tmp_path / "web"
+    web.mkdir()
+    for name, data in inputs.items():
+        (web / name).write_bytes(data)
+    (web / "nowhere.html").symlink_to("nothing")
+    config = DataConfig({"web": Source(str(web))}, SETTINGS, {}, str(tmp_path / "run"), num_workers=1)
+    config.document_seconds = 0
+    assert clean(config) == 0
+    dropped, good = reasons(config.folder("clean")), {d.id for d in kept(config.folder("clean"))}
+    assert good | set(dropped) == {f"web/{name.encode('utf-8', 'backslashreplace').decode()}" for name in inputs} - {
+        "web/empty.jsonl", "web/rows.html",
+    } | {"web/nowhere.html", "web/rows.html#0"}  # fmt: skip
+    assert {k.removeprefix("web/"): v for k, v in dropped.items() if not v.startswith(("html:", "density:"))} == {
+        "clipped.html.gz": "read:unreadable", "nowhere.html": "read:unreadable", "image.html": "read:unknown_format",
+        "paper.pdf": "read:unknown_format", "huge.html": "read:too_large", "zeros.html.gz": "read:too_large",
+    }  # fmt: skip
+    names = ["good.html", "good.jsp", "good.php?id=3", "not-gzip.html.gz", "rows.html#0", "页.TXT", "utf16.html"]
+    assert {f"web/{name}" for name in names} <= good
+    out = capsys.readouterr().out
+    assert (
+        "not read: 6 (" in out and "read:unknown_format 2" in out and str(tmp_path / "run" / "clean" / "dropped") in out
+    )
+
+
+def test_a_lone_surrogate_is_an_error_of_its_document_only(tmp_path: Path) -> None:
+    """Parquet would refuse the whole row group; a title or date from JSON inside a page may hold one."""
+    document = Document("正文", "1", meta={"title": "\ud800题"})
+    assert apply(document, {})[1] == Drop("error:clean:lone_surrogate")
+    assert dropped_row(document, "x")["meta"] == '{"title": "\\ud800题"}'
 
 
 def test_another_plan_is_refused_and_forced(config: DataConfig, tmp_path: Path) -> None:

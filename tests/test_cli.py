@@ -110,6 +110,53 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@dataclass
+class WordConfig(Config):
+    """What to say."""
+
+    word: str = ""
+
+
+def say(config: WordConfig) -> None:
+    """Say a word."""
+    print(f"{config.word} {config.name}")
+
+
+def test_a_verb_with_an_argument(capsys: pytest.CaptureFixture[str], path: str, tmp_path: Path) -> None:
+    verb = Verb(WordConfig, say, "word")
+    assert run(capsys, "早 a=b.html", path, verbs=verb) == (0, "早 a=b.html 你好\n", "")
+    assert run(capsys, "x", "name=A", path, verbs={"say": verb, "greet": VERBS["greet"]})[0] == 2
+    assert run(capsys, "say", "x", "name=A", path, verbs={"say": verb}) == (0, "x A\n", "")
+    code, out, err = run(capsys, "say", verbs={"say": verb})
+    assert (code, out) == (2, "") and "expected WORD: python -m demo say WORD CONFIG.yaml key=value ...; --help" in err
+    code, _, err = run(capsys, "x", verbs=verb)
+    assert code == 2 and "expected one config file, got 0: python -m demo WORD CONFIG.yaml" in err
+    assert run(capsys, "x", path, "b.yaml", verbs=verb)[0] == 2
+    code, _, err = run(capsys, "x", "--force", path, verbs=verb)
+    assert code == 2 and "--force: options are written key=value" in err
+
+
+def test_a_default_config(capsys: pytest.CaptureFixture[str], path: str, tmp_path: Path) -> None:
+    verb = Verb(WordConfig, say, "word", path)
+    assert run(capsys, "x", verbs=verb) == (0, "x 你好\n", "")
+    assert run(capsys, "x", "name=A", verbs=verb) == (0, "x A\n", "")
+    (tmp_path / "d.yaml").write_text("name: other")
+    assert run(capsys, "x", str(tmp_path / "d.yaml"), verbs=verb) == (0, "x other\n", "")
+    code, _, err = run(capsys, "x", verbs=Verb(WordConfig, say, "word", "nowhere/c.yaml"))
+    assert code == 2 and "got 0" in err and "nowhere/c.yaml does not exist" in err
+
+
+def test_help_of_an_argument(capsys: pytest.CaptureFixture[str], path: str) -> None:
+    verb = Verb(WordConfig, say, "word", path)
+    _, out, _ = run(capsys, "--help", verbs=verb)
+    assert out.startswith(
+        f"python -m demo WORD [CONFIG.yaml] key=value ...\nCONFIG.yaml is {path} where none is named."
+    )
+    assert "  name: str" in out and "  word:" not in out
+    _, out, _ = run(capsys, "--help", verbs={"say": verb, **VERBS})
+    assert "python -m demo say WORD [CONFIG.yaml] key=value ..." in out and "Say a word." in out
+
+
 def programs() -> Iterator[tuple[str, Verb]]:
     """Every command of the project with a config."""
     for name in ("data_pipeline.__main__", "mindllm.tokenizer", "eval.__main__"):
@@ -127,7 +174,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert code == 0 and "None" not in out.split("keys:")[0], program
         assert verb.run.__doc__ and verb.config.__doc__, program
         for f in dataclasses.fields(verb.config):
-            assert f"  {f.name}" in out, (program, f.name)
+            assert f"  {f.name}" in out or f.name == verb.argument, (program, f.name)
         seen.append(program)
     assert len(seen) == len(set(seen)) >= 12
 
@@ -143,3 +190,17 @@ def test_as_a_process(module: str) -> None:
         [sys.executable, "-m", module, "nothing"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert bad.returncode == 2 and bad.stdout == "" and bad.stderr.startswith(f"python -m {module}: unknown verb")
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
+    """`--help | head -1`: no traceback, whatever is still in the buffer."""
+    code = "import sys; from mindllm.cli import _print; sys.stdin.read(1); _print('x' * 1_000_000)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None and process.stdin is not None
+    process.stdout.close()
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+    process.stderr.close()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from data_pipeline.config import DataConfig
+from data_pipeline.train_quality import TrainQualityConfig
 from eval.config import EvalConfig
 from mindllm.chain import LAUNCHER, ChainConfig
 from mindllm.config import load, parse, read_yaml
@@ -27,6 +28,7 @@ CLASSES: dict[str, type] = {  # folder of configs/ -> what its files are read in
     "eval": EvalConfig,
     "export": ExportConfig,
     "pretrain": PretrainConfig,
+    "quality": TrainQualityConfig,
     "tokenizer": TokenizerConfig,
 }
 PATHS = sorted((ROOT / "configs").rglob("*.yaml"))

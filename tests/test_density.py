@@ -1,11 +1,14 @@
 """Text density and length: the definition, the thresholds in both languages, exempt sources."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.cleaners.density import Density, density, num_text_chars
-from data_pipeline.document import Document, Drop
+from data_pipeline.cleaners.density import Density, density, num_text_chars, num_visible_chars
+from data_pipeline.document import Document, Drop, Measure
+from mindllm.config import parse
 
 
 def document(text: str, lang: str, link_chars: int = 0, source: str = "web") -> Document:
@@ -84,9 +87,112 @@ def test_density_is_a_share(text: str, link_chars: int) -> None:
     assert 0 <= density(text, link_chars) <= 1
 
 
+def test_visible_characters() -> None:
+    assert num_visible_chars("中文 ★\n\tab，　→") == 7 and num_visible_chars(" \n") == 0
+
+
+def test_density_over_the_page() -> None:
+    """The rest of the page counts below the line; a page cannot hold less than the text taken from it."""
+    assert density("正文" * 30, 0, 80) == 0.75 and density("正文" * 30, 20, 80) == 0.5
+    assert density("word" * 15, 0, 80) == 0.75 and density("word" * 15, 0, 10) == 1
+    text = document("正文" * 60, "zh-Hans")
+    text.meta["page_chars"] = 161
+    assert isinstance(Density()(text), Document) and text.meta["density"] == 1
+    assert Density(over="page")(text) == Drop("density:low_density") and text.meta["density"] == 0.745
+    assert isinstance(Density(over="page")(document("正文" * 60, "zh-Hans")), Document)  # was no page
+
+
+@pytest.mark.parametrize("source", ["诗歌", "poems_2", "no", "2024", "web"])
+def test_any_source_can_be_exempt(source: str) -> None:
+    assert isinstance(Density(exempt=["x", source])(document("★", "zh-Hant", source=source)), Document)
+
+
+LANGUAGES = {
+    "zh-Hant": {"min_density": 0.5, "min_han": 8},
+    "en": {"min_words": 3},
+    "other": {"min_density": 0.0},
+}
+
+
+def with_languages() -> Density:
+    problems: list[str] = []
+    cleaner = parse(Density, {"min_han": 20, "min_words": 6, "languages": LANGUAGES}, problems)
+    assert cleaner is not None and not problems
+    return cleaner
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "expected"),
+    [
+        ("漢" * 8, "zh-Hant", ""),
+        ("漢" * 7, "zh-Hant", "density:too_short"),
+        ("汉" * 19, "zh-Hans", "density:too_short"),  # the general limit
+        ("汉" * 20, "zh-Hans", ""),
+        ("漢★" * 8, "zh-Hant", ""),
+        ("漢★★" * 8, "zh-Hant", "density:low_density"),
+        ("汉★" * 20, "zh-Hans", "density:low_density"),
+        ("one two three", "en", ""),
+        ("one two", "en", "density:too_short"),
+        ("a ★ b ★ c ★", "en", "density:low_density"),  # its density is the general one
+        ("un ★ ★ ★ ★ ★ ★ deux trois quatre cinq six", "other", ""),
+        ("un deux trois quatre cinq", "other", "density:too_short"),
+    ],
+)
+def test_limits_of_one_language(text: str, lang: str, expected: str) -> None:
+    result = with_languages()(document(text, lang))
+    assert (result.reason if isinstance(result, Drop) else "") == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"zh": {"min_han": 1}}, "languages.zh: unknown language"),
+        ({"en": {"min_han": 1}}, "languages.en.min_han: en is counted in words"),
+        ({"zh-Hans": {"min_words": 1}}, "languages.zh-Hans.min_words: zh-Hans is counted in Chinese characters"),
+        ({"zh-Hant": {"min_density": 75}}, "languages.zh-Hant.min_density: 75"),
+        ({"other": {"min_words": -1}}, "languages.other.min_words: must be 0 or more"),
+        ({"en": {"min_word": 1}}, "languages.en.min_word: unknown key; did you mean 'min_words'?"),
+        ({"en": 3}, "languages.en: expected keys and values"),
+    ],
+)
+def test_wrong_languages(settings: dict[str, Any], expected: str) -> None:
+    problems: list[str] = []
+    assert parse(Density, {"languages": settings}, problems) is None
+    assert problems[0].startswith(expected) and len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "expected"),
+    [
+        ("汉★" * 60, "zh-Hans", [("Chinese characters", 60, False), ("density over the text", 0.5, False)]),
+        ("漢" * 100, "zh-Hant", [("Chinese characters", 100, True), ("density over the text", 1.0, True)]),
+        ("word " * 99, "en", [("density over the text", 1.0, True), ("words", 99, False)]),
+    ],
+)
+def test_measures(text: str, lang: str, expected: list[tuple[str, float, bool]]) -> None:
+    found = list(Density().measures(document(text, lang)))
+    assert sorted((m.name, m.value, m.passes) for m in found) == expected
+    assert [m.limit for m in found] == ["at least 0.75", "at least 100"]
+    free = list(Density(exempt=["web"]).measures(document(text, lang)))
+    assert free == [Measure(m.name, m.value) for m in found]
+
+
+@given(st.text(alphabet="汉漢ab 1。.★\n", max_size=40), st.sampled_from(["zh-Hans", "zh-Hant", "en", "other"]))
+def test_measures_agree_with_the_verdict(text: str, lang: str) -> None:
+    cleaner = Density(min_density=0.6, min_han=5, min_words=4)
+    passes = all(measure.passes for measure in cleaner.measures(document(text, lang)))
+    assert passes == isinstance(cleaner(document(text, lang)), Document)
+
+
+def test_long_words_are_counted_to_the_end() -> None:
+    """Words longer than the rule's short look expects: the rest of the text is looked at as well."""
+    assert isinstance(Density(min_words=10)(document("pneumonoultramicroscopic" * 2 + " " + "x " * 9, "en")), Document)
+
+
 def test_settings() -> None:
     assert not list(Density().problems())
-    assert [p.partition(":")[0] for p in Density(min_density=2, min_han=-1).problems()] == [
+    assert [p.partition(":")[0] for p in Density(min_density=2, min_han=-1, min_words=-2).problems()] == [
         "min_density",
-        "min_han, min_words",
+        "min_han",
+        "min_words",
     ]

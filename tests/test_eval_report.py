@@ -14,7 +14,7 @@ from rich.console import Console
 from tiny_export import eval_config
 
 from eval.config import EvalConfig
-from eval.report import collect, render, report, show_bytes, show_rate, show_seconds, write_summary
+from eval.report import collect, render, report, write_summary
 from mindllm.config import UserError, load
 
 EVIL = "<script>alert('x')</script>"
@@ -176,24 +176,6 @@ def test_summary_shows_stages_and_results(run: Path) -> None:
 def test_a_run_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder"):
         report(eval_config(tmp_path / "nothing"))
-
-
-def test_numbers_read_well() -> None:
-    assert [show_bytes(n) for n in (0, 999, 12_345, 4_500_000, 6_700_000_000)] == [
-        "0 B",
-        "999 B",
-        "12.3 kB",
-        "4.5 MB",
-        "6.7 GB",
-    ]
-    assert [show_seconds(s) for s in (0.44, 12.3, 59.6, 200, 7500)] == [
-        "0.4 s",
-        "12 s",
-        "1 min 00 s",
-        "3 min 20 s",
-        "2 h 05 min",
-    ]
-    assert [show_rate(r) for r in (None, 3.44, 12345.6)] == ["-", "3.4/s", "12,346/s"]
 
 
 def test_config_fills_in_the_run_and_names_all_mistakes(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_mixed_folder_has_a_stable_order_and_names(tmp_path: Path) -> None:
         "网/a.jsonl#0", "网/a.jsonl#1", "网/a.jsonl#2", "网/README", "网/b/1.txt", "网/b/2.html",
     ]  # fmt: skip
     broken = {d.id: d.meta["broken"] for s in shards for d in read(s) if "broken" in d.meta}
-    assert broken == {"网/README": "read:unknown_suffix", "网/logo.png": "read:unknown_suffix"}
+    assert broken == {"网/README": "read:unknown_format", "网/logo.png": "read:unknown_format"}
     assert shards[1].num_bytes == 2
 
 

@@ -114,6 +114,17 @@ def test_archives_of_zeros_stay_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     tracemalloc.stop()
 
 
+def test_what_no_reader_has_foreseen_ends_one_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.parquet", "b.html"):
+        (tmp_path / name).write_bytes(parquet(ROWS) if name == "a.parquet" else HTML)
+
+    def fail(*arguments: object) -> None:
+        raise KeyError("惊")
+
+    monkeypatch.setattr(files.pq, "ParquetFile", fail)
+    assert [content(d) for d in read_all(tmp_path)] == ["error:read:KeyError", HTML]
+
+
 starts = st.sampled_from(
     [b"", b"\x1f\x8b\x08\x00", record(http(HTML))[:200], b"\x28\xb5\x2f\xfd", b"PAR1", b'{"text": "']
 )

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.cleaners import html
-from data_pipeline.cleaners.html import MAX_NESTING, Html, decode, extract_text, nesting
+from data_pipeline.cleaners.html import Html, extract_text
 from data_pipeline.document import Document, Drop
+from data_pipeline.pages.charset import decode
+from data_pipeline.pages.nesting import MAX_NESTING, nesting
 
 HANS = "这条河从山里流出来，绕过旧城的北门，在码头边上分成两股。每年春天，水面会涨到石阶的第三级。"
 HANT = "這條河從山裡流出來，繞過舊城的北門，在碼頭邊上分成兩股。每年春天，水面會漲到石階的第三級。"

@@ -19,7 +19,7 @@ PACKAGES = ("mindllm", "data_pipeline", "eval")
 MAY_IMPORT = {"mindllm": {"mindllm"}, "data_pipeline": {"data_pipeline", "mindllm"}, "eval": {"eval", "mindllm"}}
 GROUPS = (  # a module of mindllm imports from its own group and those before it
     "config",
-    "cli stage text",
+    "cli stage text language page",
     "tokenizer shards mixture",
     "attention loss models",
     "hf",
@@ -33,25 +33,29 @@ OWNERS = {  # external package -> the files that know it
     "datasets": ["eval/tasks/mini/helpers.py"],
     "deepspeed": ["mindllm/engine.py"],
     "fastwarc": ["data_pipeline/files.py"],
-    "jinja2": ["eval/report.py"],
+    "jinja2": ["mindllm/page.py"],
     "lm_eval": ["eval/harness.py"],
-    "markupsafe": ["eval/report.py"],
+    "markupsafe": ["mindllm/page.py"],
     "matplotlib": ["eval/figures.py"],
     "numpy": ["*"],
-    "opencc": ["mindllm/text.py"],
+    "opencc": ["mindllm/language.py"],
     "pyarrow": ["data_pipeline/*", "mindllm/tokenizer.py"],
     "rensa": ["data_pipeline/minhash.py"],
-    "resiliparse": ["data_pipeline/cleaners/html.py"],
+    "resiliparse": ["data_pipeline/pages/charset.py"],
     "rich": ["*"],
-    "scipy": ["data_pipeline/minhash.py"],
+    "safetensors": ["data_pipeline/cleaners/quality.py"],
+    "scipy": ["data_pipeline/minhash.py", "data_pipeline/train_quality.py"],
+    "selectolax": ["data_pipeline/pages/blocks.py"],
     "sentencepiece": ["mindllm/tokenizer.py"],
+    "sklearn": ["data_pipeline/train_quality.py"],
+    "threadpoolctl": ["data_pipeline/train_quality.py"],
     "tokenizers": ["mindllm/tokenizer.py"],
     "torch": ["mindllm/*", "eval/*"],
     "transformers": ["mindllm/hf.py"],
     "xxhash": ["*"],
     "yaml": ["mindllm/config.py", "mindllm/train.py"],
 }
-COMES_WITH = {"markupsafe": "jinja2"}  # no dependency of its own
+COMES_WITH = {"markupsafe": "jinja2", "threadpoolctl": "scikit-learn"}  # no dependency of its own
 WITHOUT_TORCH = ("data_pipeline.__main__", "mindllm.tokenizer", "mindllm.mixture", "mindllm.chain")
 SOURCES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 

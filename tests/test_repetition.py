@@ -1,18 +1,19 @@
-"""Repeats: lines of a site, lines and phrases in a row, what must stay, hostile input."""
+"""Repeats: phrases of a site, lines and phrases in a row, what must stay, what is too little, hostile input."""
 
 import random
 import re
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.cleaners.repetition import Repetition, cut_lines, cut_phrases, frequent_lines, line_hash
+from data_pipeline.cleaners import repetition
+from data_pipeline.cleaners.repetition import Repetition, cut_lines, cut_phrases
 from data_pipeline.document import Document, Drop
-from data_pipeline.sites import SCHEMA
+from data_pipeline.parquet import SCHEMA, write_rows
+from data_pipeline.sites import collect_phrases
 from mindllm.config import UserError
 
 BODY = (
@@ -108,48 +109,66 @@ def test_lines_that_stay(line: str) -> None:
     assert cut_lines(text, 3) == text
 
 
-def site_file(path: Path, rows: list[tuple[str, str, int, int]]) -> str:
-    columns = list(zip(*((site, line_hash(line), n, of) for site, line, n, of in rows), strict=True))
-    pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), path)
-    return str(path)
+BOILER = {
+    "zh": "关注我们的微信公众号获取更多精彩内容。",
+    "zh-Hant": "訂閱電子報，前三十天免費閱讀。",
+    "en": "Sign up for our newsletter and never miss a story.",
+}
 
 
-def test_lines_of_a_site(tmp_path: Path) -> None:
-    boiler = [
-        "关注公众号，每天一个词条。",
-        "訂閱電子報，前三十天免費。",
-        "Subscribe to our newsletter today",
-        "Page 3 of 12",
-    ]
-    rare = ["只有三页有的一行文字", "Below the share of pages"]
-    rows = [("a", boiler[0], 4, 10), ("a", boiler[1], 3, 10), ("a", boiler[2], 9, 9), ("a", boiler[3], 5, 10)]
-    rows += [("a", rare[0], 3, 4), ("a", rare[1], 5, 17), ("b", rare[0], 9, 9)]
-    cleaner = Repetition(site_phrases=site_file(tmp_path / "sites.parquet", rows), min_left=0)
-    text = "\n".join([boiler[0], BODY, "Page 7 of 300", boiler[2], boiler[1], *rare])
-    result = cleaner(Document(text, "1", site="a"))
-    assert isinstance(result, Document)
-    assert result.text == "\n".join([BODY, boiler[1], *rare])
-    assert result.meta["removed_chars"] == len(text) - len(result.text)
-    elsewhere = cleaner(Document(text, "2", site="c"))
-    assert isinstance(elsewhere, Document) and elsewhere.text == text and elsewhere.meta["removed_chars"] == 0
-    assert set(frequent_lines(tmp_path / "sites.parquet", 4, 0.3)) == {"a", "b"}
+def pages(lang: str, num: int = 8) -> list[str]:
+    """Pages of a site: own paragraphs, the boiler plate inside one of them, a footer of two lines."""
+    first = {"zh": "第{}天的记事：{}。", "zh-Hant": "第{}天的記事：{}。", "en": "Notes of day {}: {}. "}[lang]
+    texts = []
+    for n in range(num):
+        own = [
+            chr(0x4E00 + 97 * n + i) * 5 if lang != "en" else f"w{chr(97 + n)}{chr(97 + i)} of one " for i in range(9)
+        ]
+        body = first.format(n, "".join(own[:5])) + BOILER[lang] + (" " if lang == "en" else "") + "".join(own[5:])
+        texts.append(f"{body}\n\n{''.join(own)}\nHome\n| © 19{n} 版权所有")
+    return texts
 
 
-def test_title_and_code_lines_stay(tmp_path: Path) -> None:
-    """A page whose title is in the side bars of other pages keeps its own heading; indented lines are code."""
-    rows = [("a", "喊鱼的人和他的船", 9, 9), ("a", "import numpy as np", 9, 9)]
-    cleaner = Repetition(site_phrases=site_file(tmp_path / "sites.parquet", rows))
-    text = f"喊鱼的人和他的船\n{BODY}\n    import numpy as np"
-    kept = cleaner(Document(text, "1", site="a", meta={"title": "喊鱼的人和他的船 - 海湾日报"}))
-    assert isinstance(kept, Document) and kept.text == text
-    other = cleaner(Document(text, "1", site="a", meta={"title": "别的"}))
-    assert isinstance(other, Document) and other.text == f"{BODY}\n    import numpy as np"
+def site(folder: Path, texts: list[str], name: str = "a") -> str:
+    with write_rows(folder / f"{name}.parquet", SCHEMA) as rows:
+        for n, text in enumerate(texts):
+            rows.add_document(Document(text, f"{name}/{n}", site=name))
+    return str(collect_phrases([folder / f"{name}.parquet"], folder / "out" / f"{name}-sites.parquet", 1))
 
 
-def test_blank_lines_are_joined(tmp_path: Path) -> None:
-    path = site_file(tmp_path / "sites.parquet", [("a", "延伸閱讀與更多文章", 9, 9)])
-    result = Repetition(site_phrases=path)(Document(f"{BODY}\n\n延伸閱讀與更多文章\n\n{BODY}", "1", site="a"))
-    assert isinstance(result, Document) and result.text == f"{BODY}\n\n{BODY}"
+@pytest.mark.parametrize("lang", BOILER)
+def test_phrases_of_a_site_inside_paragraphs(tmp_path: Path, lang: str) -> None:
+    texts = pages(lang)
+    cleaner = Repetition(site_phrases=site(tmp_path, texts))
+    for text in texts:
+        result = cleaner(Document(text, "1", site="a"))
+        assert isinstance(result, Document) and BOILER[lang] not in result.text
+        assert result.text == text.replace(BOILER[lang] + (" " if lang == "en" else ""), "")
+        assert result.meta["removed_chars"] == len(text) - len(result.text) > 0
+    elsewhere = cleaner(Document(texts[0], "2", site="c"))
+    assert isinstance(elsewhere, Document) and elsewhere.text == texts[0] and elsewhere.meta["removed_chars"] == 0
+
+
+def test_measures(tmp_path: Path) -> None:
+    texts = pages("zh")
+    cleaner = Repetition(site_phrases=site(tmp_path, texts))
+    found = {m.name: m.value for m in cleaner.measures(Document(texts[0], "1", site="a"))}
+    assert found["documents of a with phrases in common"] == 8 and found["phrases frequent there"] == 1
+    assert (
+        found["characters cut as the site's"] == len(BOILER["zh"]) and found["characters cut as repeats in a row"] == 0
+    )
+    bad = {m.name: m for m in Repetition().measures(Document("加微信领红包！" * 60, "1"))}
+    assert not bad["share left"].passes and not bad["units left"].passes
+    (exempt,) = Repetition(exempt=["poems"]).measures(Document("加微信" * 60, "1", source="poems"))
+    assert exempt.value == "poems"
+
+
+def test_exempt_sources_are_left_alone() -> None:
+    song = Document("让我们荡起双桨\n" * 30 + "Row, row, row your boat\n" * 30, "1", source="songs")
+    kept = Repetition(exempt=["songs"])(song)
+    assert isinstance(kept, Document) and len(kept.text.split("\n")) == 61
+    song.source = "web"
+    assert isinstance(Repetition()(song), Drop)
 
 
 @pytest.mark.parametrize("phrase", ["加微信领红包！", "Click here to win. ", "加微信領紅包！"])
@@ -157,19 +176,19 @@ def test_little_left(phrase: str) -> None:
     document = Document(phrase * 60, "1")
     assert Repetition()(document) == Drop("repetition:low_information")
     assert document.text == phrase * 60 and document.meta == {}
-    kept = Repetition(min_left=0)(Document(phrase * 60, "1"))
+    kept = Repetition(min_left=0, min_left_units=0)(Document(phrase * 60, "1"))
     assert isinstance(kept, Document) and kept.text == phrase and kept.meta["removed_chars"] == 59 * len(phrase)
     some = Repetition()(Document(BODY + "\n" + phrase * 3, "1"))
     assert isinstance(some, Document) and some.text == f"{BODY}\n{phrase}"
 
 
-def test_line_hash() -> None:
-    assert line_hash("Page 3 of 10") == line_hash("  Page  12 of 9 ".strip()) == line_hash("Page ３ of 10")
-    assert line_hash("上一篇：第３章") == line_hash("上一篇：第12章") != line_hash("下一篇：第12章")
-    assert line_hash("相关主题") is not None and line_hash("相關主") is None
-    assert line_hash("Related") is None and line_hash("Related!") is not None
-    assert line_hash("x" * 300) is not None and line_hash("x" * 301) is None
-    assert line_hash("    indented code") is None and line_hash("\tindented code") is None and line_hash("") is None
+def test_too_few_units_left() -> None:
+    """Nothing is too short on its own; a document that was cut to little is."""
+    short = "只有一句短短的话。A short one."
+    assert isinstance(Repetition()(Document(short, "1")), Document)
+    cut = short + "\n" + "好好好学习天天" * 3
+    assert Repetition()(Document(cut, "1")) == Drop("repetition:too_short")
+    assert isinstance(Repetition(min_left_units=18)(Document(cut, "1")), Document)
 
 
 def test_missing_site_file(tmp_path: Path) -> None:
@@ -214,8 +233,26 @@ def test_hostile_random_text_is_linear() -> None:
     assert 0 < len(cut_phrases(text, 3)) <= len(text)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text("abc哈好，\n ", max_size=30),
+    st.text("abcdefg哈好买它", min_size=1, max_size=61),
+    st.integers(1, 5),
+    st.text("abc哈好，\n ", max_size=9000 // 30),
+)
+def test_no_period_is_passed_over(before: str, phrase: str, repeats: int, after: str) -> None:
+    """The quick look at every few places finds all periods that a look at every place finds."""
+    text = before + phrase * repeats + after
+    for padding in ("", "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))):  # short texts are looked at in another way
+        points = np.array([ord(c) for c in text + padding], dtype=np.uint32)
+        for least in (2, 3, 4):
+            whole = range(2, min(60, len(points) // 2) + 1)
+            found = {p for p in whole if list(repetition._runs(points, p, repetition._min_equal(least, p)))}
+            assert found <= set(repetition._periods(points, least))
+
+
 def test_settings() -> None:
     assert not list(Repetition().problems())
-    wrong = Repetition(min_repeats=1, min_site_documents=1, min_site_share=0, min_left=2)
-    names = ["min_repeats", "min_site_documents", "min_site_share", "min_left"]
+    wrong = Repetition(min_repeats=1, min_site_documents=1, min_site_share=0, min_left=2, min_left_units=-1)
+    names = ["min_repeats", "min_site_documents", "min_site_share", "min_left", "min_left_units"]
     assert [p.partition(":")[0] for p in wrong.problems()] == names

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import sites
-from data_pipeline.cleaners.repetition import line_hash
 from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
+from data_pipeline.phrases import find_phrases
 from data_pipeline.sites import collect_phrases
 
 LINES = [
@@ -53,15 +53,19 @@ def counted(paths: list[Path]) -> dict[tuple[str, int], tuple[int, int]]:
     for path in paths:
         for row in pq.read_table(path).to_pylist():
             documents[row["site"]] += 1
-            for key in {line_hash(line) for line in row["text"].split("\n")} - {None}:
-                assert key is not None
+            for key in set(find_phrases(row["text"]).keys.tolist()):
                 found[row["site"], key] += 1
     return {key: (n, documents[key[0]]) for key, n in sorted(found.items()) if n >= 2}
 
 
+def key_of(line: str) -> int:
+    (key,) = set(find_phrases(line).keys.tolist())
+    return int(key)
+
+
 def rows(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
     table = pq.read_table(path).to_pylist()
-    return {(r["site"], r["line_hash"]): (r["num_documents"], r["site_documents"]) for r in table}
+    return {(r["site"], r["phrase_key"]): (r["num_documents"], r["site_documents"]) for r in table}
 
 
 def test_counts(tmp_path: Path) -> None:
@@ -71,10 +75,21 @@ def test_counts(tmp_path: Path) -> None:
     found = rows(out)
     assert found == counted(paths) and list(found) == sorted(found)
     assert pq.read_schema(out).equals(sites.SCHEMA)
-    key = line_hash(LINES[0])
-    assert key is not None and found["a.example", key] == (12, 12)  # once a document, though it stands there twice
-    numbered = line_hash("Page 0 of 9")
-    assert numbered is not None and found["b.example", numbered] == (9, 9)
+    assert found["a.example", key_of(LINES[0])] == (12, 12)  # once a document, though it stands there twice
+    assert found["b.example", key_of("Page 0 of 9")] == (9, 9)
+    sentence = "Sign up for our newsletter and never miss a story."
+    texts = [f"{sentence} Then the text of page {'abc'[n]}." for n in range(3)]
+    found = rows(collect_phrases([shard(tmp_path / "s.parquet", [("s", t) for t in texts])], tmp_path / "s" / "o", 1))
+    assert found == {("s", key_of(sentence)): (3, 3)}
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_small_runs_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A shard whose phrases do not fit into memory is counted in runs."""
+    paths = pages(tmp_path)
+    whole = collect_phrases(paths, tmp_path / "whole" / "sites.parquet", 1).read_bytes()
+    monkeypatch.setattr(sites, "MAX_BUFFERED", size)
+    assert collect_phrases(paths, tmp_path / "runs" / "sites.parquet", 1).read_bytes() == whole
 
 
 def test_same_bytes_for_any_number_of_workers_and_nothing_left_behind(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,53 @@ def test_the_first_error_ends_the_run_and_finished_work_stays(tmp_path: Path, nu
     with pytest.raises(UserError, match="坏: this one is bad"):
         workers.run(note, [tmp_path / "a", tmp_path / "bad", tmp_path / "b"], num_workers, "bad")
     assert (tmp_path / "a").exists()
+
+
+def die_once(path: Path) -> str:
+    """Kills its process as long as it has not been told better."""
+    if path.name.startswith("deadly") and not path.with_suffix(".told").exists():
+        os._exit(0)
+    return path.name
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_dead_process_costs_only_its_own_item(tmp_path: Path, num_workers: int) -> None:
+    told: list[str] = []
+
+    def on_crash(path: Path) -> bool:
+        told.append(path.name)
+        path.with_suffix(".told").touch()
+        return True
+
+    names = ["a", "deadly1", "b", "deadly2", "c"]
+    items = [tmp_path / name for name in names]
+    assert workers.run(die_once, items, num_workers, "deadly", on_crash) == names
+    assert sorted(told) == ["deadly1", "deadly2"]
+
+
+@pytest.mark.parametrize("hook", [None, lambda path: False])
+def test_deaths_without_a_lesson_end_the_run(tmp_path: Path, hook: Callable[[Path], bool] | None) -> None:
+    with pytest.raises(RuntimeError, match="deadly: the worker process died 2 times"):
+        workers.run(die_once, [tmp_path / "a", tmp_path / "deadly"], 2, "deadly", hook)
+
+
+def test_one_protected_worker_is_a_process_of_its_own(tmp_path: Path) -> None:
+    assert workers.run(note, [tmp_path / "a"], 1, "one", lambda path: False) != [os.getpid()]
+    assert workers.run(note, [], 1, "none", lambda path: False) == []
+
+
+class Unloadable:
+    """Pickles here and raises in a worker, as a function in a module does that cannot be imported there."""
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return fail_in_a_worker, ()
+
+
+def fail_in_a_worker() -> object:
+    raise ImportError("没有 no such module")
+
+
+def test_a_worker_that_cannot_start_ends_in_a_clear_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="it cannot start: see the messages above"):
+        workers.run(str, [Unloadable()], 1, "unloadable", lambda item: False)
+    assert "没有 no such module" in capfd.readouterr().err

@@ -8,14 +8,18 @@ from typing import Any
 from data_pipeline.cleaners.density import Density
 from data_pipeline.cleaners.html import Html
 from data_pipeline.cleaners.pii import Pii
+from data_pipeline.cleaners.quality import Quality
 from data_pipeline.cleaners.repetition import Repetition
 from data_pipeline.cleaners.sensitive import Sensitive
+from data_pipeline.cleaners.urls import Urls
 from data_pipeline.document import Cleaner
 from mindllm.config import parse
 
 CLEANERS: dict[str, type] = {
+    "urls": Urls,
     "html": Html,
     "density": Density,
+    "quality": Quality,
     "sensitive": Sensitive,
     "pii": Pii,
     "repetition": Repetition,

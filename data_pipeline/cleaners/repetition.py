@@ -1,8 +1,10 @@
-"""The low-information filter: lines that a site repeats on many pages, and phrases repeated in a row, are removed.
+"""The low-information filter: what a site repeats on many pages, and phrases repeated in a row, are removed.
 
-Phrases are found without regular expressions, which would be quadratic: for each period p from 2 to 60 the text is
-compared with itself shifted by p, in numpy, and long runs of equality are repeats. Cost: 59 comparisons a character
-(15 to 30 million characters a second on long texts), about 1 ms for a short document; memory 20 bytes a character.
+Phrases in a row are found without regular expressions, which would be quadratic: for each period p from 2 to 60 the
+text is compared with itself shifted by p, in numpy, four characters at a time and only at every L-th place, where L is
+the shortest run of equality that matters; a period with a hit is looked at in full. Cost: 30 to 60 million characters a
+second, 0.1 ms for a short document; site phrases cost one hash each (data_pipeline.phrases). Memory: 30 bytes a
+character.
 """
 
 from __future__ import annotations
@@ -10,48 +12,50 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
 
-from data_pipeline.document import Document, Drop
+from data_pipeline.boilerplate import SitePhrases, cut_site, read_sites
+from data_pipeline.document import Document, Drop, Measure
+from data_pipeline.phrases import CODE_INDENTS, columns
 from mindllm.config import UserError
-from mindllm.text import CJK
+from mindllm.text import units
 
 MAX_PERIOD = 60  # characters of a phrase; longer repeats are found as whole lines
 # Columns (a CJK character takes two): shorter repeats stay, since people write "no, no, no", "哈哈哈", "快点快点快点".
 MIN_COLUMNS = 20
-# Columns, characters of a line that is counted on its site: "相关主题" and "Related topics" are, "}" is not.
-MIN_LINE, MAX_LINE = 8, 300
+_LONG_TEXT = 1 << 13  # characters; below, calls cost more than comparisons
 _SLACK = 2  # characters: the last repeat may lack its separator ("x, x, x")
 _CODE_MARKS = re.compile(r"[(){}=;|\\\t]")  # a phrase with one is code, a formula or a row of table cells
 _BLANK_LINES = re.compile(r"\n{3,}")
-_CODE_INDENTS = ("    ", "\t")
-_DIGITS = re.compile("[0-9\uff10-\uff19]+")
-_CJK = re.compile(f"[{CJK}]")
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """Cuts repeats out of the text, or drops repetition:low_information; meta["removed_chars"] says how much went.
+    """Cuts repeats out of the text, or drops the document; meta["removed_chars"] says how much went.
 
-    (a) A line goes when it stands on at least min_site_documents documents of its site and on min_site_share of them,
-    unless the document's title begins with it (`site_phrases`: the file of data_pipeline.sites, set by the refine verb;
-    empty: this rule does not run).
+    (a) A paragraph, line or sentence (data_pipeline.phrases) goes when it stands on at least min_site_documents
+    documents of its site and on min_site_share of them (a tenth of that where it is long), unless the title begins with
+    it. small_sites: what stands on half of the pages of a site, but on too few for that rule, goes at the beginning and
+    end of the text, up to a quarter of it. (site_phrases: the file of data_pipeline.sites, set by the refine verb;
+    empty: none of this runs.)
     (b) A line, or a phrase of 2 to 60 characters, that comes min_repeats or more times in a row is cut to one. It must
     hold a letter, and the whole MIN_COLUMNS columns: rules (----, ......), numbers and short laughter stay. Phrases
     that look like code or table cells stay, too. Lines indented like code (four spaces, a tab) are out of both rules.
-    min_left: share of the characters that must be left, or the document goes.
+    Drops, after a cut only: repetition:low_information if less than the share min_left of the characters is left,
+    repetition:too_short if fewer than min_left_units units (Chinese characters, words) are.
+    exempt: names of sources that are left alone (poems, songs, dialogues).
     """
 
     min_repeats: int = 3
     min_site_documents: int = 4
     min_site_share: float = 0.3
+    small_sites: bool = True
     min_left: float = 0.5
+    min_left_units: int = 30
+    exempt: list[str] = field(default_factory=list)
     site_phrases: str = ""
 
     def problems(self) -> Iterator[str]:
@@ -64,71 +68,73 @@ class Repetition:
             yield f"min_site_share: {self.min_site_share} is not in (0, 1]"
         if not 0 <= self.min_left <= 1:
             yield f"min_left: {self.min_left} is not in [0, 1]"
+        if self.min_left_units < 0:
+            yield "min_left_units: must be 0 or more"
 
     def __call__(self, document: Document) -> Document | Drop:
         """The document with its repeats cut, or why it goes (its text then stays as it was)."""
-        title, frequent = document.meta.get("title", ""), self._frequent.get(document.site, frozenset())
-        text = cut_lines(document.text, self.min_repeats, frequent, title)
-        text = _BLANK_LINES.sub("\n\n", cut_phrases(text, self.min_repeats)).strip("\n")
+        if document.source in self.exempt:
+            return document
+        text = self._cut_rows(self._cut_site(document))
         removed = len(document.text) - len(text)
         if len(text) < self.min_left * len(document.text):
             return Drop("repetition:low_information")
+        if removed and not _has_units(text, self.min_left_units):
+            return Drop("repetition:too_short")
         document.text = text
         document.meta["removed_chars"] = removed
         return document
 
+    def measures(self, document: Document) -> Iterator[Measure]:
+        """What goes by which rule, and what is left, against the limits."""
+        if document.source in self.exempt:
+            yield Measure("exempt source", document.source)
+            return
+        site = self._sites.get(document.site, SitePhrases())
+        before, without_site = document.text, self._cut_site(document)
+        text = self._cut_rows(without_site)
+        yield Measure(f"documents of {document.site or 'no site'} with phrases in common", site.num_documents)
+        yield Measure("phrases frequent there", len(site.frequent), f"on {self.min_site_documents} or more")
+        yield Measure("characters cut as the site's", len(before) - len(without_site))
+        yield Measure(
+            "characters cut as repeats in a row", len(without_site) - len(text), f"{self.min_repeats} or more"
+        )
+        share = len(text) / len(before) if before else 1.0
+        yield Measure("share left", round(share, 3), f"at least {self.min_left}", share >= self.min_left)
+        left = len(units(text))
+        short = len(text) < len(before) and left < self.min_left_units
+        yield Measure("units left", left, f"at least {self.min_left_units} after a cut", not short)
+
+    def _cut_site(self, document: Document) -> str:
+        site = self._sites.get(document.site)
+        return cut_site(document.text, site, str(document.meta.get("title") or "")) if site else document.text
+
+    def _cut_rows(self, text: str) -> str:
+        text = cut_phrases(cut_lines(text, self.min_repeats), self.min_repeats)
+        return _BLANK_LINES.sub("\n\n", text).strip("\n")
+
     @functools.cached_property
-    def _frequent(self) -> dict[str, frozenset[int]]:
+    def _sites(self) -> dict[str, SitePhrases]:
         if not self.site_phrases:
             return {}
         path = Path(self.site_phrases)
         if not path.exists():
             raise UserError(f"repetition.site_phrases: {path} does not exist")
-        return frequent_lines(path, self.min_site_documents, self.min_site_share)
+        return read_sites(path, self.min_site_documents, self.min_site_share, self.small_sites)
 
 
-def line_hash(line: str) -> int | None:
-    """xxh3-64 of the line's normal form (spaces collapsed, each number one 0), or None for a line that is not counted.
-
-    Not counted: below MIN_LINE columns, above MAX_LINE characters, or indented like code (four spaces or a tab).
-    """
-    text = _DIGITS.sub("0", " ".join(line.split()))
-    if len(text) > MAX_LINE or line.startswith(_CODE_INDENTS):
-        return None
-    if len(text) < MIN_LINE and _columns(text) < MIN_LINE:
-        return None
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-
-
-def frequent_lines(path: Path, min_documents: int, min_share: float) -> dict[str, frozenset[int]]:
-    """Hashes of the lines that stand on at least `min_documents` documents and `min_share` of their site, by site.
-
-    memory: about 100 bytes per line that passes.
-    """
-    table = pq.read_table(path, filters=[("num_documents", ">=", min_documents)])
-    documents = table["num_documents"].to_numpy()
-    table = table.filter(pa.array(documents >= min_share * table["site_documents"].to_numpy() - 1e-9))
-    found: dict[str, list[int]] = {}
-    for site, line in zip(table["site"].to_pylist(), table["line_hash"].to_pylist(), strict=True):
-        found.setdefault(site, []).append(line)
-    return {site: frozenset(lines) for site, lines in found.items()}
-
-
-def cut_lines(text: str, min_repeats: int, frequent: frozenset[int] = frozenset(), title: str = "") -> str:
-    """The text without the lines whose `line_hash` is in `frequent`, and with equal lines in a row cut to one.
-
-    A line that the title begins with stays. Blank lines between equal lines do not part them. Linear in the text.
-    """
+def cut_lines(text: str, min_repeats: int) -> str:
+    """The text with equal lines in a row cut to one. Blank lines between them do not part them. Linear in the text."""
     lines = text.split("\n")
-    kept = [not frequent or line_hash(line) not in frequent or title.startswith(line.strip()) for line in lines]
-    filled = [i for i, line in enumerate(lines) if kept[i] and line.strip()]
+    kept = [True] * len(lines)
+    filled = [i for i, line in enumerate(lines) if line.strip()]
     start = 0
     for end in range(1, len(filled) + 1):
         line = lines[filled[start]]
         if end < len(filled) and lines[filled[end]] == line:
             continue
-        wide = end - start >= min_repeats and (end - start) * _columns(line) >= MIN_COLUMNS
-        if wide and _has_letter(line) and not line.startswith(_CODE_INDENTS):
+        wide = end - start >= min_repeats and (end - start) * columns(line) >= MIN_COLUMNS
+        if wide and _has_letter(line) and not line.startswith(CODE_INDENTS):
             kept[filled[start] + 1 : filled[end - 1] + 1] = [False] * (filled[end - 1] - filled[start])
         start = end
     return text if all(kept) else "\n".join(line for line, keep in zip(lines, kept, strict=True) if keep)
@@ -153,7 +159,7 @@ def _find_repeats(text: str, min_repeats: int) -> list[tuple[int, int]]:
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     cuts: list[tuple[int, int]] = []
     done = np.zeros(len(points), dtype=bool)  # inside a stretch that a shorter period explains
-    for period in range(2, min(MAX_PERIOD, len(points) // 2) + 1):
+    for period in _periods(points, min_repeats):
         for start, stop in _runs(points, period, _min_equal(min_repeats, period)):
             repeats = _count_repeats(text, start, stop, period)
             if repeats < min_repeats or done[start:stop].any():
@@ -164,9 +170,39 @@ def _find_repeats(text: str, min_repeats: int) -> list[tuple[int, int]]:
     return cuts
 
 
+def _periods(points: np.ndarray, min_repeats: int) -> list[int]:
+    """The periods, rising, for which there may be a repeat that is long enough; all others have none.
+
+    A run of n equal characters holds a place that is a multiple of n - 3 and the three after it, so it is enough to
+    compare four characters at a time at these places: two for each character of the text, over all periods.
+    """
+    if len(points) < 4:
+        return []
+    pairs = points[:-1].astype(np.uint64) << np.uint64(32) | points[1:]
+    fours = pairs[:-2] * np.uint64(0x9E3779B97F4A7C15) + pairs[2:]  # equal where the characters are; rarely elsewhere
+    if len(fours) > _LONG_TEXT:
+        steps = ((p, _min_equal(min_repeats, p) - 3) for p in range(2, MAX_PERIOD + 1))
+        return [p for p, step in steps if (fours[p::step] == fours[:-p:step]).any()]
+    later, places, periods = _probes(min_repeats)
+    size = int(np.searchsorted(later, len(fours)))
+    return sorted(set(periods[:size][fours[places[:size]] == fours[later[:size]]].tolist()))
+
+
+@functools.cache
+def _probes(min_repeats: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For texts up to _LONG_TEXT: (place + period, place, period) of every comparison, by the first."""
+    places, periods = [], []
+    for period in range(2, MAX_PERIOD + 1):
+        places.append(np.arange(0, _LONG_TEXT, _min_equal(min_repeats, period) - 3))
+        periods.append(np.full(len(places[-1]), period))
+    place, shift = np.concatenate(places), np.concatenate(periods)
+    order = np.argsort(place + shift, kind="stable")
+    return (place + shift)[order], place[order], shift[order]
+
+
 def _min_equal(min_repeats: int, period: int) -> int:
-    """How many characters must at least equal the one a period later, for a repeat that may be cut."""
-    return max((min_repeats - 1) * period - _SLACK, MIN_COLUMNS // 2 - period, 1)
+    """How many characters must at least equal the one a period later, for a repeat that may be cut: 4 or more."""
+    return max((min_repeats - 1) * period - _SLACK, MIN_COLUMNS // 2 - period)
 
 
 def _runs(points: np.ndarray, period: int, min_equal: int) -> Iterator[tuple[int, int]]:
@@ -196,18 +232,18 @@ def _count_repeats(text: str, start: int, stop: int, period: int) -> int:
 def _may_cut(text: str, start: int, stop: int, period: int) -> bool:
     """Whether a repeat is of a kind that may go: wide enough, with a letter, not code, a rule, a number or a table."""
     phrase = text[start : start + period]
-    if not _has_letter(phrase) or _CODE_MARKS.search(phrase) or _columns(text[start:stop]) < MIN_COLUMNS:
+    if not _has_letter(phrase) or _CODE_MARKS.search(phrase) or columns(text[start:stop]) < MIN_COLUMNS:
         return False
-    return not text.startswith(_CODE_INDENTS, text.rfind("\n", 0, start) + 1)
+    return not text.startswith(CODE_INDENTS, text.rfind("\n", 0, start) + 1)
+
+
+def _has_units(text: str, least: int) -> bool:
+    """Whether a text has so many units; mostly its beginning has them already."""
+    return len(units(text[: 64 * least])) >= least or len(units(text)) >= least
 
 
 def _has_letter(text: str) -> bool:
     return any(c.isalpha() for c in text)
-
-
-def _columns(text: str) -> int:
-    """Width in columns: a CJK character takes two, so that both languages are measured alike."""
-    return len(text) + len(_CJK.findall(text))
 
 
 def _without(text: str, cuts: list[tuple[int, int]]) -> str:

@@ -1,0 +1,103 @@
+"""What the head of a page says of it: titles, date, and the article's text that some sites hand to search engines.
+
+Read with a few regular expressions, since a parser's query costs as much as the whole page: <title>, Open Graph and
+other <meta> tags, <time>, and schema.org's JSON-LD. Values are plain text: entities are resolved, tags removed. Cost:
+.05 ms a page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_TITLE = 300  # characters
+_HEAD_CHARS = 200_000  # searched at most
+_TITLE = re.compile(r"<title[^<>]*>(.{0,2000}?)</title", re.IGNORECASE | re.DOTALL)
+_META = re.compile(r"<meta\s([^<>]{1,4000})>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"([a-z:-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+))", re.IGNORECASE)
+_TITLE_NAMES = ("og:title", "twitter:title", "headline")
+_DATE_NAMES = frozenset(
+    "article:published_time og:published_time datepublished date pubdate publishdate publish-date dc.date "
+    "dc.date.issued dcterms.date dcterms.created sailthru.date parsely-pub-date weibo:article:create_at "
+    "apub:time ptime".split()
+)
+_LD_DATE = re.compile(r"\"datePublished\"\s*:\s*\"([^\"]{8,40})\"")
+_LD_BODY = re.compile(r"\"articleBody\"\s*:\s*(\"(?:[^\"\\]|\\.)*\")")
+_TIME = re.compile(r"<time[^<>]{0,500}?datetime\s*=\s*[\"']([^\"']{8,40})[\"']", re.IGNORECASE)
+_URL_DATE = re.compile(r"/((?:19|20)\d\d)[-/]?([01]\d)[-/]?([0-3]\d)?(?=[/_.-]|$)")
+_ISO = re.compile(r"((?:19|20)\d\d)[-/.年]?\s?(\d\d?)[-/.月]?\s?(\d\d?)?")
+_TAG = re.compile(r"<[^<>]{1,300}>")
+
+
+class Head(NamedTuple):
+    """titles: what the page is called, most exact first.  metas: contents of its meta tags by name in lower case."""
+
+    titles: list[str]
+    metas: dict[str, str]
+
+
+def read_head(text: str) -> Head:
+    """What stands in the head of a decoded page."""
+    end = text.find("</head", 0, _HEAD_CHARS)
+    head = text[: end if end > 0 else _HEAD_CHARS]
+    metas = dict(_metas(head))
+    title = _TITLE.search(head)
+    titles = [metas[name] for name in _TITLE_NAMES if name in metas] + ([title[1]] if title else [])
+    return Head([t for t in map(_plain, titles) if t], metas)
+
+
+def _metas(head: str) -> Iterator[tuple[str, str]]:
+    """Name (in lower case) and content of the meta tags, the last first: the first of a name counts."""
+    for tag in reversed(_META.findall(head)):
+        values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(tag)}
+        name = values.get("property") or values.get("name") or values.get("itemprop")
+        if name and values.get("content"):
+            yield name.lower(), values["content"]
+
+
+def _plain(value: str) -> str:
+    return " ".join(html.unescape(value).split())[:MAX_TITLE]
+
+
+def find_date(text: str, url: str, metas: dict[str, str]) -> str:
+    """The day of publication as YYYY-MM-DD, by meta tags, JSON-LD, the first <time> or the address; "" if unknown."""
+    given = [value for name, value in metas.items() if name in _DATE_NAMES]
+    for pattern in (_LD_DATE, _TIME):
+        found = pattern.search(text)
+        if found:
+            given.append(found[1])
+    return next((date for date in map(_iso_date, given) if date), "") or _url_date(url)
+
+
+def _iso_date(value: str) -> str:
+    found = _ISO.match(value.strip())
+    return _valid(found[1], found[2], found[3]) if found and found[3] else ""
+
+
+def _url_date(url: str) -> str:
+    found = _URL_DATE.search(url)
+    return _valid(found[1], found[2], found[3]) if found and found[3] else ""
+
+
+def _valid(year: str, month: str, day: str) -> str:
+    try:
+        return datetime.date(int(year), int(month), int(day)).isoformat()
+    except ValueError:
+        return ""
+
+
+def article_body(text: str) -> str:
+    """schema.org's articleBody as plain text: for pages whose article is put in place by a script; "" if absent."""
+    found = _LD_BODY.search(text)
+    if found is None:
+        return ""
+    try:
+        body = json.loads(found[1], strict=False)
+    except ValueError:
+        return ""
+    lines = _TAG.sub("\n", html.unescape(body)).split("\n")
+    return "\n\n".join(line for line in map(str.strip, lines) if line)

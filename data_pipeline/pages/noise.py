@@ -1,0 +1,147 @@
+"""How boilerplate looks, in both languages: the words that name it in class and id attributes, and its phrases.
+
+The words were chosen by what they gain on pages of many sites; they are few, because names lie ("post-sidebar" may hold
+the article). extract.py therefore takes them as hints only, and spares what holds most of a page's prose. This is the
+one place of the extractor that knows English from Chinese (Simplified and Traditional).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+# Parts of layout: no part of the article, unless nearly all prose of the page lies in them.
+_LAYOUT = frozenset(
+    "side aside foot header heads nav navs navbar menu ad ads adv promo promos hot ranking teaser teasers more crumb "
+    "crumbs pager shares sharing signup popup modal credit credits toolbar tools login search qrcode disclaimer "
+    "masthead topbar jump banner navigation contentinfo dialog complementary alert".split()
+)
+# May as well name the posts of a forum ("reply", "user-rank") or the whole article ("tag-news"): spared more easily.
+_LOOSE = frozenset(
+    "respond reply replies share shared social widget widgets tag tags byline caption captions print hidden hide meta "
+    "rank".split()
+)
+_STEMS = tuple(
+    "related recommend sidebar footer navigation cookie consent onetrust promotion advert sponsor newsletter outbrain "
+    "taboola trending popular copyright breadcrumb paginat subscri disqus gdpr".split()
+)
+# Other texts than the page's own, often longer than it: never spared while an article remains.
+OTHERS = tuple(
+    "footer copyright recommend related popular trending consent cookie onetrust gdpr outbrain taboola".split()
+)
+_COMMENTS = frozenset("comment comments commentlist commentbox commentwrap commenting pinglun".split())
+_AUTHORS = frozenset("author authors bio".split())
+_AROUND_AUTHORS = _AUTHORS | frozenset(
+    "box info about the name card section wrap wrapper details detail post article entry meta description block "
+    "content".split()
+)
+_PICTURES = frozenset("photo photos pic picture wp-caption-text".split())
+_ROLES = frozenset("navigation banner contentinfo search dialog complementary alert".split())
+_STATES = frozenset("has is no not with without enable disable show can".split())  # "has-sidebar" is no side bar
+_SHORT = frozenset("ad ads adv more hot side foot tag tags meta hide hidden nav share print rank".split())
+_MAX_PARTS = 3  # of a name, for its short words to count: "enableInArticleAds" is no advertisement
+_PART = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+")
+
+
+def find_noise(classes: str, id: str, role: str) -> str:
+    """The word by which an element's attributes call it boilerplate ("comment" for comments); "" for none."""
+    found = ""
+    for name in f"{classes} {id}".split():
+        word = _name_noise(name)
+        if word == "comment":
+            return word
+        found = found or word
+    return found or (role if role in _ROLES else "")
+
+
+@functools.lru_cache(maxsize=50_000)
+def _name_noise(name: str) -> str:
+    if ":" in name or "[" in name or "(" in name:  # a utility class: how it looks, not what it is
+        return ""
+    parts = [part.lower() for part in _PART.findall(name)]
+    if not parts or parts[0] in _STATES:
+        return ""
+    if not _COMMENTS.isdisjoint(parts):
+        return "comment"
+    if name.lower() in _PICTURES or (not _AUTHORS.isdisjoint(parts) and _AROUND_AUTHORS.issuperset(parts)):
+        return parts[0]
+    return next((part for part in parts if _is_noise(part, len(parts))), "")
+
+
+def _is_noise(part: str, num_parts: int) -> bool:
+    if part in _LAYOUT or part in _LOOSE:
+        return num_parts <= _MAX_PARTS or part not in _SHORT
+    return part.startswith(_STEMS)
+
+
+def is_loose(word: str) -> bool:
+    """Whether a word of `find_noise` is one that often names main text, too."""
+    return word in _LOOSE
+
+
+# Names of the posts of a thread.
+POST = re.compile("post|repl|message|answer|comment|topic|thread|floor|entry|item", re.IGNORECASE)
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"(?:19|20)\d\d ?[-/.年] ?\d{1,2} ?[-/.月] ?\d{1,2}|(?<!\d)\d{1,2}[:：]\d\d(?!\d)"
+    rf"|\b{_MONTH} \d{{1,2}},? (?:19|20)\d\d|\b\d{{1,2}} {_MONTH},? (?:19|20)\d\d",
+    re.IGNORECASE,
+)
+# How the lines around an article begin: by-line, source, tags, "share this", "previous article".
+_EDGE = re.compile(
+    r"(?:by|posted|updated|published|written|edited|reporting|source|photos?|images?|credit|share|related|read more"
+    r"|read also|see also|follow|sign up|subscribe|copyright|tags?|categories|category|filed under|more on"
+    r"|originally|contact|write to|last updated|listen to|watch:|advertisement|comments?|leave a"
+    r"|reach (?:us|me|him|her|the))\b|©"
+    r"|[（(【\[＊*#\s]*(?:文[/／]|图[/／]|圖[/／]|来源|來源|作者|撰文|编辑|編輯|责编|責編|责任|責任|记者|記者|编审|監製|监制"
+    r"|校对|校對|审核|審核|发布|發布|发表于|發表於|时间|時間|日期|更新|浏览|瀏覽|阅读|閱讀|点击[量数]|點擊[量數]|字号|字體|字体"
+    r"|分享|收藏|打印|列印|评论|評論|扫|掃|关注|關注|版权|版權|原标题|原標題|声明|聲明|转载|轉載|本文来源|本文來源|上一篇|下一篇"
+    r"|标签|標籤|相关|相關|推荐|推薦|返回|免责|免責|特别声明|特別聲明|关键词|關鍵字|稿源|图片|圖片|实习|實習|首页|首頁"
+    r"|当前位置|您的位置|目前位置|[^。]{2,12}[讯訊]$)",
+    re.IGNORECASE,
+)
+# What stands after an article: credits, calls to subscribe, notes on rights.
+_TAIL = re.compile(
+    r"contributed to this|^[\[(]?(?:additional )?(?:reporting|editing|writing|compiled)\b.{0,40} by\b|^follow\b"
+    r"|^(?:write|email|contact|reach)\b.*\bat\b|share (?:it|this)"
+    r"|^this (?:article|story|post|content) (?:was|first|originally|appeared|is)"
+    r"|^(?:for )?more (?:information|news|stories|on|from)|^(?:read|see|watch|listen) (?:more|also|next|live)"
+    r"|^originally published|^download\b|^get (?:more|the latest)|^(?:have|got) a (?:tip|story)|^copyright|^©"
+    r"|^[（(【\[]?(?:责任编辑|責任編輯|编辑|編輯|责编|責編|作者|来源|來源|声明|聲明|免责声明|免責聲明|特别声明|特別聲明|版权|版權"
+    r"|本文|更多|欢迎|歡迎|关注|關注|原标题|原標題|附|注|註|完[）)])",
+    re.IGNORECASE,
+)
+# Calls that stand anywhere in an article.
+_CALL = re.compile(
+    r"(?:we use|website uses|site uses) cookies|by signing up|all rights reserved|(?:enable|requires?) javascript"
+    r"|^.{0,30}\b(?:sign up|subscribe|newsletter|follow us|click here|log in|enable javascript)\b"
+    r"|error has occurred|thank you for (?:signing|subscribing)|already a subscriber"
+    r"|版权所有|版權所有|未[经經].{0,10}(?:许可|授权|許可|授權)|转载请注明|轉載請註明|关注(?:我们|微信)|關注我們|扫码|掃碼|扫一扫"
+    r"|掃一掃|微信公众号|微信公眾號|责任编辑|責任編輯|下载(?:客户端|APP)|仅代表作者|僅代表作者|免责声明|免責聲明"
+    r"|信息存储空间|点击(?:查看|下载|进入)|點擊(?:查看|下載|進入)|打开(?:微信|APP)|打開(?:微信|APP)",
+    re.IGNORECASE,
+)
+_COOKIES = re.compile(
+    r"\bcookies?\b.*\b(?:consent|experience|privacy|accept|website|browser)", re.IGNORECASE | re.DOTALL
+)
+_EDGE_SIZE, _DATE_SIZE, _TAIL_SIZE, _CALL_SIZE, _COOKIES_SIZE = 120, 80, 300, 200, 800  # bytes: longer is prose
+
+
+def is_edge(text: str, size: int) -> bool:
+    """Whether a block of `size` bytes reads like the lines right before or after an article: by-line, date, source."""
+    if size >= _EDGE_SIZE:
+        return False
+    return _EDGE.match(text) is not None or (size < _DATE_SIZE and _DATE.search(text) is not None)
+
+
+def is_tail(text: str, size: int) -> bool:
+    """Whether a block reads like what follows an article: credits, rights, "follow us"."""
+    return size < _TAIL_SIZE and _TAIL.search(text) is not None
+
+
+def is_call(text: str, size: int) -> bool:
+    """Whether a block calls the reader to subscribe, to scan a code, to accept cookies, or states rights."""
+    if size < _CALL_SIZE and _CALL.search(text) is not None:
+        return True
+    return size < _COOKIES_SIZE and "ookie" in text and _COOKIES.search(text) is not None

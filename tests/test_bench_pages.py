@@ -1,0 +1,139 @@
+"""The benches over pages: how collections are read, the measure of extraction, and the comparison with ours alone."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import sys
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+import clean_pages  # noqa: E402
+import extraction  # noqa: E402
+
+ENGLISH = "The ferry left the harbour at six in the morning."
+CHINESE = "渡轮在清晨六点离开港口，乘客只有十一人。"
+TRADITIONAL = "渡輪在清晨六點離開港口，乘客只有十一人。"
+
+
+def page(text: str) -> bytes:
+    return f"<html><body><p>{text}</p></body></html>".encode()
+
+
+def archive(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def test_shingles_of_both_languages() -> None:
+    assert extraction.shingles("a-b c d e") == Counter([("a", "b", "c", "d"), ("b", "c", "d", "e")])
+    assert extraction.shingles("春眠不觉晓") == Counter([tuple("春眠不觉"), tuple("眠不觉晓")])
+    assert extraction.shingles("用 Python3 写") == Counter([("用", "Python3", "写")])  # fewer than four: one shingle
+    assert extraction.shingles("。，…") == Counter()
+
+
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE, TRADITIONAL])
+def test_judge(text: str) -> None:
+    assert extraction.judge(text, text) == (1, 1)
+    assert extraction.judge(text, "") == (None, 0)
+    assert extraction.judge("", text) == (0, None)
+    n = extraction.shingles(text).total()
+    assert extraction.judge(text, text + "\n" + text) == (
+        pytest.approx(n / (2 * n + 3)),
+        1,
+    )  # 3 shingles cross the line
+
+
+def test_f1_is_of_the_averages() -> None:
+    results = [extraction.Result("a", "", 1.0, 0.5, 0), extraction.Result("b", "", None, 0.0, 0)]
+    assert extraction.f1(results) == (1.0, 0.25, pytest.approx(0.4))
+    assert extraction.f1([]) == (0.0, 0.0, 0.0)
+
+
+@given(st.text("ab 春眠"), st.text("ab 春眠"))
+def test_precision_and_recall_change_places(one: str, other: str) -> None:
+    assert extraction.judge(one, other) == extraction.judge(other, one)[::-1]
+    assert all(value is None or 0 <= value <= 1 for value in extraction.judge(one, other))
+
+
+def test_the_three_layouts(tmp_path: Path) -> None:
+    lines, news, pairs = (tmp_path / name for name in ("lines", "news", "pairs"))
+    for folder in (lines, news, pairs):
+        folder.mkdir()
+    row = {"key": "a", "lang": "zh-hans", "text": CHINESE, "html_b64": base64.b64encode(page(CHINESE)).decode()}
+    empty = {**row, "key": "b", "text": " "}
+    (lines / "pages.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, (row, empty))).encode()))
+    (news / "ground-truth.json").write_text(json.dumps({"k": {"articleBody": ENGLISH}, "gone": {"articleBody": "x"}}))
+    (news / "html").mkdir()
+    (news / "html" / "k.html.gz").write_bytes(gzip.compress(page(ENGLISH)))
+    archive(pairs / "pages.tar.gz", {"original/p.html": page(TRADITIONAL), "cleaned/p.txt": TRADITIONAL.encode()})
+
+    found = list(extraction.sets_below([str(tmp_path)]))
+    assert [folder.name for folder in found] == ["lines", "news", "pairs"]
+    assert [extraction.read_set(folder) for folder in found] == [
+        [extraction.Page("a", "zh-hans", page(CHINESE), CHINESE)],
+        [extraction.Page("k", "", page(ENGLISH), ENGLISH)],
+        [extraction.Page("p", "", page(TRADITIONAL), TRADITIONAL)],
+    ]
+
+    archive(news / "html.tar.gz", {"html/k.html.gz": gzip.compress(page(ENGLISH))})
+    (news / "html" / "k.html.gz").unlink()
+    (news / "html").rmdir()
+    assert extraction.read_set(news) == [extraction.Page("k", "", page(ENGLISH), ENGLISH)]
+
+
+def test_a_folder_without_sets(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no pages.jsonl.gz"):
+        list(extraction.sets_below([str(tmp_path)]))
+
+
+def test_extraction_in_fresh_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive(tmp_path / "pages.tar.gz", {"original/p.html": page(ENGLISH * 9), "cleaned/p.txt": (ENGLISH * 9).encode()})
+    extraction.compare([str(tmp_path)], {extraction.OURS: sys.executable}, worst=1)
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].split()[3:7] == [extraction.OURS, "1.000", "1.000", "1.000"]
+    assert out[2].split()[-1] == "p"
+
+
+def test_pages_of_folders_and_archives(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.html").write_bytes(page(ENGLISH))
+    (tmp_path / "one" / "b.html").write_bytes(page(CHINESE))
+    archive(
+        tmp_path / "two.tar.gz",
+        {"x/c.html": page(ENGLISH), "x/d.html.gz": gzip.compress(page(CHINESE)), "x/notes.txt": b"no page"},
+    )
+    one, two = str(tmp_path / "one"), str(tmp_path / "two.tar.gz")
+    assert list(clean_pages.read_pages([one, two])) == [page(ENGLISH), page(CHINESE)] * 2
+    assert list(clean_pages.read_pages([one, two], "b.html")) == [page(CHINESE)]
+    assert list(clean_pages.read_pages([str(tmp_path)], "d.html")) == [page(CHINESE)]
+
+
+def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [clean_pages.SMALL_PAGE, page("")]
+    results = clean_pages.compare(pages, {"ours": sys.executable}, 2, clean_pages.CONFIG)
+    assert [r["kept"] for r in results["ours"]] == [1, 1]
+    assert all(r["cpu"] > 0 and r["wall"] > 0 and r["characters"] > 500 for r in results["ours"])
+    clean_pages.report(results, pages)
+    assert "--datatrove PYTHON" in capsys.readouterr().out
+
+
+def test_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    passes = {
+        side: [{"cpu": s, "wall": s, "kept": 1, "characters": 5}] for side, s in {"ours": 1, "datatrove": 4}.items()
+    }
+    clean_pages.report(passes, [b"x" * 1000])
+    assert "4.00 (4.00 to 4.00)" in capsys.readouterr().out
