@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from data_pipeline.cleaners.density import num_text_chars, num_visible_chars
 from data_pipeline.document import Document, Drop, Measure
 from data_pipeline.pages import extract, layout
-from data_pipeline.pages.blocks import Block, Page, read_page
+from data_pipeline.pages.blocks import Block, Page, read_page, visible_text
 from data_pipeline.pages.charset import decode
 from data_pipeline.pages.head import article_body, find_date, read_head
 from data_pipeline.pages.mojibake import broken_share, repair
@@ -85,7 +85,7 @@ class Html:
         main = _find_main(html, head.titles, self.comments)
         document.text = f"{main.headline}\n\n{main.text}" if main.headline and self.headline else main.text
         meta["link_chars"] = num_text_chars("".join(b.text for b in main.blocks if b.links >= _ALL_LINK))
-        meta["page_chars"] = main.page.skipped_chars + num_visible_chars("".join(b.text for b in main.page.blocks))
+        meta["page_chars"] = num_visible_chars(visible_text(main.page))
         if main.source:
             meta["extraction"] = main.source
         title = main.headline or next(iter(head.titles), "")

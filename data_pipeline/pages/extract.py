@@ -69,9 +69,9 @@ def _drop_titles(page: Page, titles: list[str]) -> int | None:
     """Drop the blocks that repeat the page's title and what stands before it; the index of the headline's block."""
     first = None
     sizes = [len(title.encode()) for title in titles] or [0]
-    low, high = 0.4 * min(sizes), min(3 * max(sizes), 600)  # slow: only these are compared
+    low, high = 0.4 * min(sizes), min(3 * max(sizes), 600)
     for index, block in enumerate(page.blocks):
-        if low <= block.size <= high and _is_title(block, titles):
+        if low <= block.size <= high and _may_be_title(block, titles) and _is_title(block, titles):
             better = first is None or (_is_h1(page, block) and not _is_h1(page, page.blocks[first]))
             if block.kind == HEAD and better:
                 first = index
@@ -80,6 +80,14 @@ def _drop_titles(page: Page, titles: list[str]) -> int | None:
         for block in page.blocks[:first]:
             block.dropped, block.good = block.dropped or "before", 0
     return first
+
+
+def _may_be_title(block: Block, titles: list[str]) -> bool:
+    """A quick look at the first letters, as comparing in full is slow."""
+    if block.kind == HEAD:
+        return True
+    start, text = squash(block.text[:6]), block.text
+    return any(start in title or title[:3] in text.lower() for title in titles)
 
 
 def _is_title(block: Block, titles: list[str]) -> bool:
@@ -105,7 +113,8 @@ def _sums(page: Page, own: list[int]) -> list[int]:
     """For every element what it and its descendants hold, from what each holds itself."""
     total, parents = own[:], page.parents
     for element in range(len(parents) - 1, 0, -1):
-        total[parents[element]] += total[element]
+        if total[element]:
+            total[parents[element]] += total[element]
     return total
 
 
@@ -247,22 +256,31 @@ def _follows(page: Page, live: list[Block], best: int, first: int | None) -> boo
 
 def _drop_outside(page: Page, live: list[Block], best: int) -> list[Block]:
     """Drop what lies outside the centre, and its lists of links; the blocks that are left."""
-    linked = [0] * len(page.parents)
-    own = linked[:]
+    parents = page.parents
+    state = ["outside"] * len(parents)
+    state[best] = ""
+    lists = _linked_lists(page, live) if any(block.links > LINKED_LIST for block in live) else ()
+    for element in range(best + 1, len(parents)):
+        state[element] = state[parents[element]] or ("links" if element in lists else "")
+    for block in live:
+        block.dropped = state[block.element] or ("links" if block.links > LINKED and not block.good else "")
+    return [block for block in live if not block.dropped]
+
+
+def _linked_lists(page: Page, live: list[Block]) -> set[int]:
+    """Elements that hold links more than anything else; the cells of a table may."""
+    linked, own = [0] * len(page.parents), [0] * len(page.parents)
     for block in live:
         linked[block.element] += int(block.links * block.size)
         own[block.element] += block.size
     links, size, prose = _sums(page, linked), _sums(page, own), _sums(page, _prose_by_element(page, live))
-    state = ["outside"] * len(page.parents)
-    state[best] = ""
-    for element in range(best + 1, len(page.parents)):
-        state[element] = state[page.parents[element]]
-        is_list = links[element] > LINKED_LIST * size[element] and prose[element] < 0.3 * size[element]
-        if not state[element] and is_list and page.tags[element] not in ("td", "th", "tr"):
-            state[element] = "links"
-    for block in live:
-        block.dropped = state[block.element] or ("links" if block.links > LINKED and not block.good else "")
-    return [block for block in live if not block.dropped]
+    return {
+        element
+        for element, amount in enumerate(links)
+        if amount > LINKED_LIST * size[element]
+        and prose[element] < 0.3 * size[element]
+        and page.tags[element] not in ("td", "th", "tr")
+    }
 
 
 def _drop_calls(kept: list[Block]) -> None:

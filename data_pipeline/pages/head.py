@@ -20,6 +20,7 @@ _TITLE = re.compile(r"<title[^<>]*>(.{0,2000}?)</title", re.IGNORECASE | re.DOTA
 _META = re.compile(r"<meta\s([^<>]{1,4000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([a-z:-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+))", re.IGNORECASE)
 _TITLE_NAMES = ("og:title", "twitter:title", "headline")
+_WORDS = ("title", "headline", "date", "time", "create")  # one of which is in every name that is asked for
 _DATE_NAMES = frozenset(
     "article:published_time og:published_time datepublished date pubdate publishdate publish-date dc.date "
     "dc.date.issued dcterms.date dcterms.created sailthru.date parsely-pub-date weibo:article:create_at "
@@ -53,6 +54,9 @@ def read_head(text: str) -> Head:
 def _metas(head: str) -> Iterator[tuple[str, str]]:
     """Name (in lower case) and content of the meta tags, the last first: the first of a name counts."""
     for tag in reversed(_META.findall(head)):
+        lower = tag.lower()
+        if not any(word in lower for word in _WORDS):  # taking all of them apart is slow
+            continue
         values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(tag)}
         name = values.get("property") or values.get("name") or values.get("itemprop")
         if name and values.get("content"):

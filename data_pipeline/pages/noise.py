@@ -7,7 +7,6 @@ one place of the extractor that knows English from Chinese (Simplified and Tradi
 
 from __future__ import annotations
 
-import functools
 import re
 
 # Parts of layout: no part of the article, unless nearly all prose of the page lies in them.
@@ -46,15 +45,28 @@ _PART = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+")
 def find_noise(classes: str, id: str, role: str) -> str:
     """The word by which an element's attributes call it boilerplate ("comment" for comments); "" for none."""
     found = ""
-    for name in f"{classes} {id}".split():
-        word = _name_noise(name)
-        if word == "comment":
-            return word
-        found = found or word
+    for name in f"{classes} {id}".split() if id else classes.split():
+        word = _words.get(name)
+        if word is None:
+            word = _remember(name)
+        if word:
+            if word == "comment":
+                return word
+            found = found or word
     return found or (role if role in _ROLES else "")
 
 
-@functools.lru_cache(maxsize=50_000)
+_words: dict[str, str] = {}  # names of classes and ids -> their word: most come again on every page of a site
+_MAX_WORDS = 100_000
+
+
+def _remember(name: str) -> str:
+    if len(_words) >= _MAX_WORDS:
+        _words.clear()
+    word = _words[name] = _name_noise(name)
+    return word
+
+
 def _name_noise(name: str) -> str:
     if ":" in name or "[" in name or "(" in name:  # a utility class: how it looks, not what it is
         return ""
@@ -112,15 +124,18 @@ _TAIL = re.compile(
     r"|本文|更多|欢迎|歡迎|关注|關注|原标题|原標題|附|注|註|完[）)])",
     re.IGNORECASE,
 )
-# Calls that stand anywhere in an article.
-_CALL = re.compile(
-    r"(?:we use|website uses|site uses) cookies|by signing up|all rights reserved|(?:enable|requires?) javascript"
-    r"|^.{0,30}\b(?:sign up|subscribe|newsletter|follow us|click here|log in|enable javascript)\b"
-    r"|error has occurred|thank you for (?:signing|subscribing)|already a subscriber"
-    r"|版权所有|版權所有|未[经經].{0,10}(?:许可|授权|許可|授權)|转载请注明|轉載請註明|关注(?:我们|微信)|關注我們|扫码|掃碼|扫一扫"
-    r"|掃一掃|微信公众号|微信公眾號|责任编辑|責任編輯|下载(?:客户端|APP)|仅代表作者|僅代表作者|免责声明|免責聲明"
-    r"|信息存储空间|点击(?:查看|下载|进入)|點擊(?:查看|下載|進入)|打开(?:微信|APP)|打開(?:微信|APP)",
-    re.IGNORECASE,
+# Calls that stand anywhere in an article; those of one or two words only where a sentence begins with them.
+_CALLS = (
+    "we use cookies", "uses cookies", "by signing up", "all rights reserved", "enable javascript",
+    "requires javascript", "require javascript", "error has occurred", "thank you for signing",
+    "thank you for subscribing", "already a subscriber",
+)  # fmt: skip
+_CALLS_AT_START = ("sign up", "subscribe", "newsletter", "follow us", "click here", "log in")
+_CALL_START = 40  # characters
+_CALL_ZH = re.compile(
+    r"版权所有|版權所有|未[经經].{0,10}(?:许可|授权|許可|授權)|转载请注明|轉載請註明|关注(?:我们|微信)|關注我們|扫码|掃碼|扫一扫"
+    r"|掃一掃|微信公众号|微信公眾號|责任编辑|責任編輯|下载(?:客户端|APP)|下載(?:客戶端|APP)|仅代表作者|僅代表作者|免责声明"
+    r"|免責聲明|信息存储空间|点击(?:查看|下载|进入)|點擊(?:查看|下載|進入)|打开(?:微信|APP)|打開(?:微信|APP)"
 )
 _COOKIES = re.compile(
     r"\bcookies?\b.*\b(?:consent|experience|privacy|accept|website|browser)", re.IGNORECASE | re.DOTALL
@@ -142,6 +157,14 @@ def is_tail(text: str, size: int) -> bool:
 
 def is_call(text: str, size: int) -> bool:
     """Whether a block calls the reader to subscribe, to scan a code, to accept cookies, or states rights."""
-    if size < _CALL_SIZE and _CALL.search(text) is not None:
+    if size >= _COOKIES_SIZE:
+        return False
+    if "ookie" in text and _COOKIES.search(text) is not None:
         return True
-    return size < _COOKIES_SIZE and "ookie" in text and _COOKIES.search(text) is not None
+    if size >= _CALL_SIZE:
+        return False
+    if not text.isascii() and _CALL_ZH.search(text) is not None:
+        return True
+    lower = text.lower()
+    start = lower[:_CALL_START]
+    return any(call in lower for call in _CALLS) or any(call in start for call in _CALLS_AT_START)
