@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from data_pipeline.pages.blocks import HEAD, Block, Page
+from data_pipeline.pages.blocks import CELL, HEAD, PRE, Block, Page
 from data_pipeline.pages.noise import OTHERS, POST, is_call, is_edge, is_loose, is_tail
 
 SPARED = 0.4  # share of the page's prose from which on a marked element is no boilerplate
@@ -29,9 +29,11 @@ CLIMB = 0.8  # share of what a parent adds that must be prose
 POSTS = 0.4  # share of a thread that must be prose of posts of the same kind
 WHOLE_SHARE, WHOLE_SIZE = 0.4, 2000  # a centre with less of the page's prose, and with fewer bytes, is none
 BEFORE = 0.5  # share of the prose that may stand before the title, and go
-LINKED_LIST, LINKED = 0.5, 0.8  # share of links from which on an element, a single block falls away
+LINKED_LIST, LINKED, ALL_LINKED = 0.5, 0.8, 0.95  # share of links from which an element, a block, a sentence goes
 SHORT, FIRM = 60, 100  # bytes: a fragment; a paragraph for certain
-_ENDS = (*".!?。！？；;…”\"'’）)",)
+_ENDS = (*".!?。！？；;…”\"'’）)」』】》>",)
+_STOPS = (*".!?。！？",)
+_MAX_SHORT = 5  # short blocks at one end that go: more are a list, not credits
 _LETTERS = re.compile(r"[^\W_]+")
 _TOP_BLOCKS = 12  # among which the headline stands
 
@@ -170,7 +172,8 @@ def _find_centre(page: Page, live: list[Block], first: int | None) -> int:
     prose = _sums(page, _prose_by_element(page, live))
     own = [0] * len(page.parents)
     for block in live:
-        own[block.element] += block.size
+        if block.kind != PRE and (block.kind != HEAD or block.links):  # these belong to what follows them
+            own[block.element] += block.size
     size = _sums(page, own)
     best = _best_container(page, live, prose, first)
     if first is not None:
@@ -263,8 +266,14 @@ def _drop_outside(page: Page, live: list[Block], best: int) -> list[Block]:
     for element in range(best + 1, len(parents)):
         state[element] = state[parents[element]] or ("links" if element in lists else "")
     for block in live:
-        block.dropped = state[block.element] or ("links" if block.links > LINKED and not block.good else "")
+        block.dropped = state[block.element] or ("links" if _is_link(block) else "")
     return [block for block in live if not block.dropped]
+
+
+def _is_link(block: Block) -> bool:
+    """Whether a block is a link to elsewhere; in a table it is a name, and a sentence is text."""
+    is_sentence = block.links < ALL_LINKED and block.text.endswith(_STOPS)
+    return block.links > LINKED and not block.good and block.kind != CELL and not is_sentence
 
 
 def _linked_lists(page: Page, live: list[Block]) -> set[int]:
@@ -296,17 +305,9 @@ def _drop_ends(page: Page, kept: list[Block]) -> Block | None:
     if headline is not None:
         headline.dropped = "title"
         kept = [block for block in kept if not block.dropped]
-    while len(kept) > 1 and (_is_fringe(kept[-1]) or is_tail(kept[-1].text, kept[-1].size)):
-        kept.pop().dropped = "end"
-    start = 0
-    while start < len(kept) - 1 and _is_fringe(kept[start]):
-        kept[start].dropped = "start"
-        start += 1
-    for block in kept[start:-1]:
-        if block.size >= FIRM:
-            break
-        if is_edge(block.text, block.size):
-            block.dropped = "start"
+    _drop_credits(kept[:0:-1], "end")
+    kept = [block for block in kept if not block.dropped]
+    _drop_credits(kept[:-1], "start")
     return headline
 
 
@@ -318,9 +319,32 @@ def _top(kept: list[Block]) -> Iterable[Block]:
         yield block
 
 
-def _is_fringe(block: Block) -> bool:
-    if block.kind == HEAD and block.size < FIRM:
-        return True
-    if not block.good and block.size < SHORT and not block.text.endswith(_ENDS):
-        return True
+def _drop_credits(blocks: Sequence[Block], where: str) -> None:
+    """Drop the fringe from one end on, and before the first real paragraph the by-lines behind it, too."""
+    num_short = 0
+    for block in blocks:
+        if not (_is_credit(block) or (where == "end" and is_tail(block.text, block.size))):
+            if num_short == _MAX_SHORT or not _is_fragment(block):
+                break
+            num_short += block.kind != HEAD
+        block.dropped = where
+    if where == "start":
+        for block in blocks:
+            if not block.dropped and block.size >= FIRM:
+                break
+            if _is_credit(block):
+                block.dropped = where
+
+
+def _is_credit(block: Block) -> bool:
+    """Whether it is a by-line, a date, a source."""
     return is_edge(block.text, block.size)
+
+
+def _is_fragment(block: Block) -> bool:
+    """Whether it is a heading without a text, or a few words."""
+    if block.kind == HEAD:
+        return block.size < FIRM
+    if block.good or block.kind in (PRE, CELL):
+        return False
+    return block.size < SHORT and not block.text.endswith(_ENDS)

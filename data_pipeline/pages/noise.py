@@ -91,8 +91,8 @@ def is_loose(word: str) -> bool:
     return word in _LOOSE
 
 
-# Names of the posts of a thread.
-POST = re.compile("post|repl|message|answer|comment|topic|thread|floor|entry|item", re.IGNORECASE)
+# Names of the posts of a thread, the entries of a list, the sections of a chapter.
+POST = re.compile("post|repl|message|answer|comment|topic|thread|floor|entry|item|sect|chapter", re.IGNORECASE)
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
@@ -100,17 +100,19 @@ _DATE = re.compile(
     rf"|\b{_MONTH} \d{{1,2}},? (?:19|20)\d\d|\b\d{{1,2}} {_MONTH},? (?:19|20)\d\d",
     re.IGNORECASE,
 )
-# How the lines around an article begin: by-line, source, tags, "share this", "previous article".
+# How the lines around an article begin: by-line, source, tags, "share this", "previous article". Words that begin
+# sentences, too, need a colon, a name or a number behind them.
 _EDGE = re.compile(
-    r"(?:by|posted|updated|published|written|edited|reporting|source|photos?|images?|credit|share|related|read more"
-    r"|read also|see also|follow|sign up|subscribe|copyright|tags?|categories|category|filed under|more on"
-    r"|originally|contact|write to|last updated|listen to|watch:|advertisement|comments?|leave a"
-    r"|reach (?:us|me|him|her|the))\b|©"
-    r"|[（(【\[＊*#\s]*(?:文[/／]|图[/／]|圖[/／]|来源|來源|作者|撰文|编辑|編輯|责编|責編|责任|責任|记者|記者|编审|監製|监制"
-    r"|校对|校對|审核|審核|发布|發布|发表于|發表於|时间|時間|日期|更新|浏览|瀏覽|阅读|閱讀|点击[量数]|點擊[量數]|字号|字體|字体"
-    r"|分享|收藏|打印|列印|评论|評論|扫|掃|关注|關注|版权|版權|原标题|原標題|声明|聲明|转载|轉載|本文来源|本文來源|上一篇|下一篇"
-    r"|标签|標籤|相关|相關|推荐|推薦|返回|免责|免責|特别声明|特別聲明|关键词|關鍵字|稿源|图片|圖片|实习|實習|首页|首頁"
-    r"|当前位置|您的位置|目前位置|[^。]{2,12}[讯訊]$)",
+    r"(?:posted|published|written|edited|reporting|photos?|images?|credit|share|related|read more|read also|see also"
+    r"|follow|sign up|subscribe|copyright|tags?|categories|category|filed under|more on|originally|contact|write to"
+    r"|last updated|listen to|watch:|advertisement|comments?|leave a|reach (?:us|me|him|her|the))\b|©"
+    r"|(?-i:[Bb]y|BY) (?-i:[A-Z])|(?:updated|source)\b(?! the\b)"
+    r"|[（(【\[＊*#\s]*(?:文[/／]|图[/／]|圖[/／]|作者|撰文|编辑|編輯|责编|責編|责任|責任|编审|監製|监制|校对|校對|审核|審核"
+    r"|发表于|發表於|浏览|瀏覽|点击[量数]|點擊[量數]|字号|字體|字体|扫一扫|扫码|掃一掃|掃碼|原标题|原標題|本文来源|本文來源|上一篇|下一篇"
+    r"|免责|免責|特别声明|特別聲明|稿源|首页|首頁|当前位置|您的位置|目前位置|[^。]{2,12}[讯訊]$"
+    r"|(?:来源|來源|记者|記者|发布|發布|时间|時間|日期|更新|阅读|閱讀|分享|收藏|打印|列印|评论|評論|关注|關注|版权|版權"
+    r"|声明|聲明|转载|轉載|标签|標籤|相关|相關|推荐|推薦|返回|关键词|關鍵字|图片|圖片|实习|實習)"
+    r"(?:[^。！？]{0,8}[:：|｜丨/／\d]|[^。！？]{0,12}$))",
     re.IGNORECASE,
 )
 # What stands after an article: credits, calls to subscribe, notes on rights.
