@@ -279,7 +279,7 @@ def test_furniture_wrappers_and_utility_classes_change_nothing(
     assert extract_text(html.encode()) == story(words, num)
 
 
-_TAGS = "p div span a b ul li ol table tr td h1 h2 pre br hr nav section article blockquote form dl dt dd em img".split()
+_TAGS = "p div span a b ul li ol table tr td h1 h2 br hr nav section article blockquote form dl dt dd em img".split()
 _WORDS = ["alpha", "beta gamma.", "中文，句子。", "繁體字、", "one; two.", "甲乙丙丁", "x", EN.story[0], HANS.story[0]]
 
 
@@ -312,6 +312,13 @@ def test_text_is_visible_text_in_document_order(parts: list[str]) -> None:
     for some in (_letters("".join(block.text for block in kept)), _letters(re.sub(r"(?m)^ *\d+\. ", "", text))):
         rest = iter(letters)
         assert all(letter in rest for letter in some)  # a subsequence: same order, nothing added
+
+
+@pytest.mark.parametrize("unseen", ["<script>SCRIPT</script>", "<style>SCRIPT</style>", "<!-- SCRIPT -->"])
+@each
+def test_no_scripts_in_code(words: Words, unseen: str) -> None:
+    html = f"{headline(words)}<p>{words.story[0]}</p><pre>a = 1{unseen}\nb = 2</pre>{paragraphs(words.story[1:])}"
+    assert "SCRIPT" not in text_of(words, html)
 
 
 def _letters(text: str) -> str:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from data_pipeline.pages.noise import find_noise
-from mindllm.text import CJK
 
 INLINE, BLOCK, BREAK, RULE, SKIPPED, SILENT, PRE, CELL, ITEM, HEAD, PARAGRAPH, CAPTION = range(12)
 _TAGS = {
@@ -42,9 +41,6 @@ MAX_DEPTH = 200
 GOOD_SIZE = 40  # bytes, below which a block is no prose
 GOOD_LINKS = 0.34  # share of its characters in links, from which on it is none
 _MARKS = re.compile(r"[.,;:!?](?=\s|$|[\"'”’)])|[。，；：！？、…؟،؛۔।]")  # what prose has and menus have not
-_WRAPPED = re.compile(
-    f"(?<=[{CJK}，。、；：！？”）》])[ \\t]*\\n\\s*(?=[{CJK}“（《])"
-)  # a line wrap is no blank in Chinese
 
 
 class Block:
@@ -182,9 +178,7 @@ class _Reader:
         pieces, lines = self._pieces, self._lines
         if pieces:
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-            if "\n" in text and not text.isascii():
-                text = _WRAPPED.sub("", text)
-            text = " ".join(text.split())
+            text = " ".join(text.split()) if text.isascii() or "\n" not in text else _unwrap(text)
             if text:
                 block = Block(text, self._linked / len(text), element, kind, self._paragraph)
                 self.page.blocks.append(block)
@@ -195,6 +189,22 @@ class _Reader:
             _judge(lines)
             lines.clear()
             self._paragraph += 1
+
+
+def _unwrap(text: str) -> str:
+    """Collapse white space; a line that wraps inside Chinese leaves no blank."""
+    joined = ""
+    for line in text.split("\n"):
+        line = " ".join(line.split())
+        if line and joined and not (_is_wide(joined[-1]) and _is_wide(line[0])):
+            joined += " "
+        joined += line
+    return joined
+
+
+def _is_wide(character: str) -> bool:
+    """Whether it is Han, kana, or punctuation written with them; Hangul is written with blanks."""
+    return "\u3001" <= character <= "\u9fff" or "\uf900" <= character <= "\uffef" or character in "“”‘’…—"
 
 
 def _judge(lines: list[Block]) -> None:

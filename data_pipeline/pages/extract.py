@@ -85,10 +85,11 @@ def _drop_titles(page: Page, titles: list[str]) -> int | None:
 
 
 def _may_be_title(block: Block, titles: list[str]) -> bool:
-    """A quick look at the first letters, as comparing in full is slow."""
-    if block.kind == HEAD:
-        return True
-    start, text = squash(block.text[:6]), block.text
+    """Whether the first letters agree, as comparing in full is slow."""
+    text = block.text
+    start = text[:3].lower()
+    if not start.isalnum():
+        start = squash(text[:6])
     return any(start in title or title[:3] in text.lower() for title in titles)
 
 

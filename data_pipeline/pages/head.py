@@ -17,20 +17,22 @@ from typing import NamedTuple
 MAX_TITLE = 300  # characters
 _HEAD_CHARS = 200_000  # searched at most
 _TITLE = re.compile(r"<title[^<>]*>(.{0,2000}?)</title", re.IGNORECASE | re.DOTALL)
-_META = re.compile(r"<meta\s([^<>]{1,4000})>", re.IGNORECASE)
+_META = re.compile("<meta", re.IGNORECASE)
+_MAX_TAG = 4000  # characters
 _ATTRIBUTE = re.compile(r"([a-z:-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+))", re.IGNORECASE)
 _TITLE_NAMES = ("og:title", "twitter:title", "headline")
-_WORDS = ("title", "headline", "date", "time", "create")  # one of which is in every name that is asked for
 _DATE_NAMES = frozenset(
     "article:published_time og:published_time datepublished date pubdate publishdate publish-date dc.date "
     "dc.date.issued dcterms.date dcterms.created sailthru.date parsely-pub-date weibo:article:create_at "
     "apub:time ptime".split()
 )
+_NAMES = _DATE_NAMES.union(_TITLE_NAMES)
+_NAME = re.compile(r"[\s\"'](?:property|name|itemprop)\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
 _LD_DATE = re.compile(r"\"datePublished\"\s*:\s*\"([^\"]{8,40})\"")
 _LD_BODY = re.compile(r"\"articleBody\"\s*:\s*(\"(?:[^\"\\]|\\.)*\")")
 _TIME = re.compile(r"<time[^<>]{0,500}?datetime\s*=\s*[\"']([^\"']{8,40})[\"']", re.IGNORECASE)
 _URL_DATE = re.compile(r"/((?:19|20)\d\d)[-/]?([01]\d)[-/]?([0-3]\d)?(?=[/_.-]|$)")
-_ISO = re.compile(r"((?:19|20)\d\d)[-/.年]?\s?(\d\d?)[-/.月]?\s?(\d\d?)?")
+_ISO = re.compile(r"((?:19|20)\d\d)(?:(\d\d)(\d\d)|\s?[-/.年]\s?(\d\d?)\s?[-/.月]\s?(\d\d?)(?!\d))")
 _TAG = re.compile(r"<[^<>]{1,300}>")
 
 
@@ -44,23 +46,24 @@ class Head(NamedTuple):
 def read_head(text: str) -> Head:
     """What stands in the head of a decoded page."""
     end = text.find("</head", 0, _HEAD_CHARS)
-    head = text[: end if end > 0 else _HEAD_CHARS]
+    head = text[: end if end >= 0 else _HEAD_CHARS]
     metas = dict(_metas(head))
-    title = _TITLE.search(head)
+    title = _TITLE.search(head, max(0, head.find("<title")))  # quick where it is in lower case
     titles = [metas[name] for name in _TITLE_NAMES if name in metas] + ([title[1]] if title else [])
     return Head([t for t in map(_plain, titles) if t], metas)
 
 
 def _metas(head: str) -> Iterator[tuple[str, str]]:
-    """Name (in lower case) and content of the meta tags, the last first: the first of a name counts."""
-    for tag in reversed(_META.findall(head)):
-        lower = tag.lower()
-        if not any(word in lower for word in _WORDS):  # taking all of them apart is slow
+    """Name (in lower case) and content of the meta tags asked for, the last first: the first of a name counts."""
+    parts = head.split("<meta") if "<META" not in head else _META.split(head)
+    for part in reversed(parts[1:]):
+        named = _NAME.search(part, 0, _MAX_TAG)
+        if named is None or named[1].lower() not in _NAMES:  # taking all of them apart is slow
             continue
+        tag = part[: part.find(">") % _MAX_TAG]
         values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(tag)}
-        name = values.get("property") or values.get("name") or values.get("itemprop")
-        if name and values.get("content"):
-            yield name.lower(), values["content"]
+        if values.get("content"):
+            yield named[1].lower(), values["content"]
 
 
 def _plain(value: str) -> str:
@@ -79,7 +82,7 @@ def find_date(text: str, url: str, metas: dict[str, str]) -> str:
 
 def _iso_date(value: str) -> str:
     found = _ISO.match(value.strip())
-    return _valid(found[1], found[2], found[3]) if found and found[3] else ""
+    return _valid(found[1], found[2] or found[4], found[3] or found[5]) if found else ""
 
 
 def _url_date(url: str) -> str:

@@ -19,12 +19,13 @@ _MAX_INDENT = 4  # list levels that are indented
 def write(page: Page, blocks: Sequence[Block]) -> str:
     """The text of these blocks of the page, in their order."""
     places = [_Place(page, block) for block in blocks]
+    numbers = _item_numbers(page)
     pieces: list[str] = []
     seen: set[int] = set()
     last: _Place | None = None
     for _row, run in groupby(places, key=lambda place: place.row or -1 - id(place)):
         row = list(run)
-        for place, text in _lines(row, page, seen):
+        for place, text in _lines(row, page, numbers, seen):
             if last is not None:
                 pieces.append("\n" if _is_tight(last, place) else "\n\n")
             pieces.append(text)
@@ -55,7 +56,7 @@ class _Place:
             element = page.parents[element]
 
 
-def _lines(row: list[_Place], page: Page, seen: set[int]) -> Iterator[tuple[_Place, str]]:
+def _lines(row: list[_Place], page: Page, numbers: dict[int, int], seen: set[int]) -> Iterator[tuple[_Place, str]]:
     """A table row of short cells as one line; else every block as one."""
     cells = {place.cell for place in row}
     if (
@@ -69,21 +70,32 @@ def _lines(row: list[_Place], page: Page, seen: set[int]) -> Iterator[tuple[_Pla
         mark = ""
         if place.item and place.item not in seen:
             seen.add(place.item)
-            mark = _item_mark(page, place.item)
+            mark = _item_mark(page, place.item, numbers)
         yield place, mark + place.block.text
 
 
-def _item_mark(page: Page, item: int) -> str:
+def _item_numbers(page: Page) -> dict[int, int]:
+    """The place of every item of a numbered list among its siblings, from 1; {} for a page without such lists."""
+    numbers: dict[int, int] = {}
+    if "ol" not in page.tags:
+        return numbers
+    counts: dict[int, int] = {}
+    for element, tag in enumerate(page.tags):
+        if tag == "li":
+            parent = page.parents[element]
+            counts[parent] = numbers[element] = counts.get(parent, 0) + 1
+    return numbers
+
+
+def _item_mark(page: Page, item: int, numbers: dict[int, int]) -> str:
     """What stands before a list item: indentation by depth, then "- " or its number."""
     if page.tags[item] != "li":
         return ""
     above = [page.tags[e] for e in _ancestors(page, item)]
     depth = min(max(sum(tag in ("ul", "ol") for tag in above) - 1, 0), _MAX_INDENT)
-    parent = page.parents[item]
-    if page.tags[parent] != "ol":
+    if page.tags[page.parents[item]] != "ol":
         return "  " * depth + "- "
-    number = sum(page.parents[e] == parent and page.tags[e] == "li" for e in range(parent + 1, item + 1))
-    return "  " * depth + f"{number}. "
+    return "  " * depth + f"{numbers[item]}. "
 
 
 def _ancestors(page: Page, element: int) -> Iterator[int]:
