@@ -1,9 +1,9 @@
 """What counts as a phrase of a web site: its paragraphs, lines and sentences, each as one 64-bit key.
 
-One definition for both passes: data_pipeline.sites counts the keys, boilerplate.py cuts what is frequent. A key
-is blind to numbers and spacing, so that "Page 3 of 12" is one phrase on all pages. What has to repeat on honest pages
-is no phrase: code, rows of tables, lines with a date, and all that is short. Keys are differences of running sums in
-numpy, without a loop over characters: 20 to 30 MB of text a second. Memory: 100 bytes a character of a piece of 64,000.
+One definition for both passes: sites.py counts the keys, site_phrases.py cuts what is frequent. A key is blind to
+numbers and spacing, so that "Page 3 of 12" is one phrase on all pages. What has to repeat on honest pages is no phrase:
+code, rows of tables, lines with a date, and all that is short. Keys are differences of running sums in numpy, without a
+loop over characters: 20 to 30 MB of text a second. Memory: 100 bytes a character of a piece of 64,000.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mindllm.hashing import ODD, mix_array, powers
 from mindllm.text import CJK
 
 # Columns (a CJK character takes two). "相关主题" and "Related topics" are counted as lines, "}" and "Example" are not.
@@ -37,7 +38,6 @@ _DATE = re.compile(
 _CJK = re.compile(f"[{CJK}]")
 # What a character is, as bits of a table.
 _SPACE, _DIGIT, _LETTER, _WIDE, _MARK, _LATIN_MARK, _CLOSING, _CODE = (1 << n for n in range(8))
-_ODD = 0x9E3779B97F4A7C15
 
 
 class Phrases(NamedTuple):
@@ -111,16 +111,15 @@ class _Sums:
         kept = (flag & _SPACE) == 0
         kept[1:] &= ~(digit[1:] & digit[:-1])  # a number is its first digit
         self.rank = _running(kept)
-        powers, self._inverses = _powers(len(points) + 1)
-        self.hash = _running(codes[points] * kept * powers[self.rank[:-1]], np.uint64)
+        forward, self._back = powers(len(points) + 1)
+        self.hash = _running(codes[points] * kept * forward[self.rank[:-1]], np.uint64)
         self.width = self.rank + _running(flag & _WIDE != 0)
         self.letters = _running(flag & _LETTER != 0)
         self.numbers = _running(digit & kept)
 
     def keys(self, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """The hash of text[start:stop] without its place: a polynomial in _ODD, mixed (splitmix64, a bijection)."""
-        keys = (self.hash[stops] - self.hash[starts]) * self._inverses[self.rank[starts]]
-        return _mix(keys)
+        """The hash of text[start:stop] without its place: a polynomial (see mindllm.hashing), mixed."""
+        return mix_array((self.hash[stops] - self.hash[starts]) * self._back[self.rank[starts]])
 
 
 def _running(values: np.ndarray, dtype: type = np.int64) -> np.ndarray:
@@ -187,13 +186,6 @@ def _stretches(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return change[::2], change[1::2]
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
-    """splitmix64 (Steele et al. 2014) of uint64."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
-    return values
-
-
 @functools.lru_cache(maxsize=1)
 def _tables() -> tuple[np.ndarray, np.ndarray]:
     """By code point: its flags (uint8) and its code in keys (uint64; all digits have that of 0). 10 MB, 0.2 s."""
@@ -204,24 +196,9 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     for pattern, flag in {**kinds, "[.!?]": _LATIN_MARK, r"[”’」』）)\]】\"']": _CLOSING, r"[{}=\\\t]": _CODE}.items():
         for match in re.finditer(f"{pattern}+", everything):
             flags[match.start() : match.end()] |= flag
-    codes = _mix(points + np.uint64(_ODD))
+    codes = mix_array(points + np.uint64(ODD))
     codes[(flags & _DIGIT) != 0] = codes[ord("0")]
     return flags, codes
-
-
-def _powers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """_ODD^0 ... _ODD^(size-1) or further, and their inverses. memory: 16 bytes a place; tables up to 4 MB are kept."""
-    return _kept_powers(1 << size.bit_length()) if size < 2 * _PIECE else _make_powers(size)
-
-
-def _make_powers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    table = np.ones((2, size), dtype=np.uint64)
-    table[:, 1:] = [[_ODD], [pow(_ODD, -1, 1 << 64)]]
-    np.cumprod(table, axis=1, out=table)
-    return table[0], table[1]
-
-
-_kept_powers = functools.lru_cache(maxsize=None)(_make_powers)
 
 
 def columns(text: str) -> int:

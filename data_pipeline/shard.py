@@ -23,7 +23,8 @@ from data_pipeline.clean import StageShard, stage_shards
 from data_pipeline.config import DataConfig, ShardConfig
 from data_pipeline.parquet import read_documents
 from mindllm.config import UserError
-from mindllm.mixture import Permutation, mix
+from mindllm.hashing import mix
+from mindllm.mixture import Permutation
 from mindllm.shards import Shards, ShardWriter
 from mindllm.stage import Stage, atomic, read_json, require
 from mindllm.text import language_group

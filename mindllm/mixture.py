@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mindllm.config import UserError
+from mindllm.hashing import ODD, mix, mix_array
 from mindllm.shards import Sample, Shards
 
 BLOCK = 1024
-_MASK = (1 << 64) - 1
 
 
 @dataclass
@@ -42,17 +42,6 @@ class PhaseConfig:
             yield "weights: their sum is zero"
         if self.until_step is not None and self.until_step < 1:
             yield f"until_step: {self.until_step} leaves the phase no step; it must be at least 1"
-
-
-def mix(*words: int) -> int:
-    """64 bits that depend on every word (splitmix64 finaliser, Steele et al. 2014): our hash for orders, anywhere."""
-    state = 0x9E3779B97F4A7C15
-    for word in words:
-        state = (state + (word & _MASK) + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state
 
 
 class Permutation:
@@ -214,7 +203,4 @@ def quotas(weights: Sequence[float], total: int) -> list[int]:
 def _mix_array(key: int, number: int) -> np.ndarray:
     """uint64 (BLOCK,): mixed numbers to sort by, for one block."""
     with np.errstate(over="ignore"):
-        state = np.arange(BLOCK, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(mix(key, number))
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+        return mix_array(np.arange(BLOCK, dtype=np.uint64) * np.uint64(ODD) + np.uint64(mix(key, number)))

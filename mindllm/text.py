@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mindllm.hashing import ODD, mix_array, powers
 from mindllm.language import LANGUAGES as LANGUAGES
 from mindllm.language import Scripts as Scripts
 from mindllm.language import is_chinese as is_chinese
@@ -52,9 +53,8 @@ _WIDE_SPACES = ((0xE5E5, 0xE5E5),)  # what GB18030 makes of A3A0, a wide space o
 _ASCII_JUNK = bytes(p for low, high in _JUNK for p in range(low, high + 1) if p < 0x80)
 _KEPT, _DROPPED = -1, -2
 _BLANK_LINES = re.compile(r"\n{3,}")
-# What a character is to a unit: a part of a word, or a unit of its own (0: neither). The golden ratio times 2^64, odd.
-_IN_WORD, _ALONE, _ODD = 1, 2, 0x9E3779B97F4A7C15
-_KEPT_POWERS = 1 << 17
+# What a character is to a unit: a part of a word, or a unit of its own (0: neither).
+_IN_WORD, _ALONE = 1, 2
 
 
 def units(text: str) -> list[str]:
@@ -70,8 +70,8 @@ def unit_hashes(text: str) -> np.ndarray:
 def unit_hashes_many(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """unit_hashes of several texts end to end (uint64), and where each begins (int64, len(texts) + 1): for short texts.
 
-    A unit c[0..n) hashes to fold(sum code(c[i]) * ODD^i mod 2^64). The power of a character's place in the whole batch
-    serves as ODD^i; one product by the inverse power takes each unit back to its own beginning: no loop over units.
+    A unit c[0..n) hashes to fold(sum code(c[i]) * ODD^i mod 2^64), with the powers of mindllm.hashing: no loop over
+    units.
     memory: 50 bytes a character; batches of about 100,000 characters stay in the processor's cache and are fastest.
     """
     lowered = [text.lower() for text in texts]
@@ -86,11 +86,11 @@ def unit_hashes_many(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     offsets = np.searchsorted(starts, begins)
     if len(starts) == 0:
         return np.zeros(0, dtype=np.uint64), offsets
-    powers, inverses = _powers(len(points))
+    forward, back = powers(len(points))
     values = codes[points]
-    values *= powers[: len(points)]
+    values *= forward[: len(points)]
     hashes = np.add.reduceat(values, starts)  # what lies between two units has code 0
-    hashes *= inverses[starts]
+    hashes *= back[starts]
     hashes ^= hashes >> np.uint64(32)  # low bits of a sum of products know only low bits
     return hashes, offsets
 
@@ -104,28 +104,9 @@ def _unit_tables() -> tuple[np.ndarray, np.ndarray]:
     for pattern, kind in ((r"[^\W_]+", _IN_WORD), (f"[{CJK}]+", _ALONE)):
         for match in re.finditer(pattern, everything):
             kinds[match.start() : match.end()] = kind
-    codes = points + np.uint64(_ODD)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        codes = (codes ^ (codes >> np.uint64(shift))) * np.uint64(
-            factor
-        )  # splitmix64 (Steele et al. 2014), a bijection
+    codes = mix_array(points + np.uint64(ODD))
     codes[kinds == 0] = 0
     return kinds, codes
-
-
-def _powers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """ODD^0 ... ODD^(size-1) or further, and their inverses. memory: 16 bytes a place; tables up to 2 MB are kept."""
-    return _kept_powers(1 << size.bit_length()) if size < _KEPT_POWERS else _make_powers(size)
-
-
-def _make_powers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    table = np.ones((2, size), dtype=np.uint64)
-    table[:, 1:] = [[_ODD], [pow(_ODD, -1, 1 << 64)]]
-    np.cumprod(table, axis=1, out=table)
-    return table[0], table[1]
-
-
-_kept_powers = functools.lru_cache(maxsize=None)(_make_powers)
 
 
 def normalise(text: str) -> str:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindllm.config import UserError, parse
-from mindllm.mixture import BLOCK, Mixture, MixtureBatches, Permutation, PhaseConfig, mix, quotas
+from mindllm.hashing import mix
+from mindllm.mixture import BLOCK, Mixture, MixtureBatches, Permutation, PhaseConfig, quotas
 from mindllm.shards import Shards, ShardWriter
 
 SIZES = {"en": 700, "web": 333, "zh": 1500}  # samples of two tokens

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mindllm import text as module
+from mindllm import hashing
 from mindllm.text import (
     PII_MASKS,
     normalise,
@@ -112,7 +112,7 @@ def test_many_texts_hash_as_one_by_one(texts: list[str]) -> None:
 
 def test_long_texts_and_long_words_hash_as_short_ones() -> None:
     """Beyond the size of the tables that are kept."""
-    count = module._KEPT_POWERS // 10
+    count = hashing._MAX_KEPT // 10
     text = f"{SIMPLIFIED} {TRADITIONAL} {ENGLISH}"
     assert np.array_equal(unit_hashes(f"{text}\n" * (count // 10)), np.tile(unit_hashes(text), count // 10))
     word = "pneumono" * count

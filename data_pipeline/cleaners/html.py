@@ -69,7 +69,7 @@ class Html:
         text, document.meta["charset"] = decode(data, document.meta.get("charset") or "")
         if html is None:
             document.text, document.meta["link_chars"] = text, 0
-        elif is_too_deep(text):
+        elif is_too_deep(text, data):
             return Drop("html:too_deep")
         else:
             self._read(text, _parser_input(data, text, document.meta["charset"]), document)
@@ -100,7 +100,7 @@ def extract_text(html: bytes, url: str = "") -> str:
     if _refuse(html, Html.max_bytes):
         return ""
     text, charset = decode(html)
-    if is_too_deep(text):
+    if is_too_deep(text, html):
         return ""
     main = _find_main(text, _parser_input(html, text, charset), read_head(text).titles, comments=False)
     return _repair(main.text, {}) or ""

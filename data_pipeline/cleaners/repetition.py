@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.boilerplate import SitePhrases, cut_site, read_sites
 from data_pipeline.document import Document, Drop, Measure
 from data_pipeline.phrases import CODE_INDENTS, columns
+from data_pipeline.site_phrases import SitePhrases, cut_site, read_sites
 from mindllm.config import UserError
 from mindllm.text import units
 

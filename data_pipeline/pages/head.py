@@ -17,7 +17,6 @@ from typing import NamedTuple
 MAX_TITLE = 300  # characters
 _HEAD_CHARS = 200_000  # searched at most
 _TITLE = re.compile(r"<title[^<>]*>(.{0,2000}?)</title", re.IGNORECASE | re.DOTALL)
-_META = re.compile("<meta", re.IGNORECASE)
 _MAX_TAG = 4000  # characters
 _ATTRIBUTE = re.compile(r"([a-z:-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'<>]+))", re.IGNORECASE)
 _TITLE_NAMES = ("og:title", "twitter:title", "headline")
@@ -47,23 +46,33 @@ def read_head(text: str) -> Head:
     """What stands in the head of a decoded page."""
     end = text.find("</head", 0, _HEAD_CHARS)
     head = text[: end if end >= 0 else _HEAD_CHARS]
-    metas = dict(_metas(head))
+    metas = _metas(head)
     title = _TITLE.search(head, max(0, head.find("<title")))  # quick where it is in lower case
     titles = [metas[name] for name in _TITLE_NAMES if name in metas] + ([title[1]] if title else [])
     return Head([t for t in map(_plain, titles) if t], metas)
 
 
-def _metas(head: str) -> Iterator[tuple[str, str]]:
-    """Name (in lower case) and content of the meta tags asked for, the last first: the first of a name counts."""
-    parts = head.split("<meta") if "<META" not in head else _META.split(head)
-    for part in reversed(parts[1:]):
-        named = _NAME.search(part, 0, _MAX_TAG)
+def _metas(head: str) -> dict[str, str]:
+    """Contents of the meta tags asked for by name in lower case; the first of a name counts."""
+    found: dict[str, str] = {}
+    for start, end in _meta_tags(head):
+        named = _NAME.search(head, start, end)
         if named is None or named[1].lower() not in _NAMES:  # taking all of them apart is slow
             continue
-        tag = part[: part.find(">") % _MAX_TAG]
-        values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(tag)}
+        values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(head, start, end)}
         if values.get("content"):
-            yield named[1].lower(), values["content"]
+            found.setdefault(named[1].lower(), values["content"])
+    return found
+
+
+def _meta_tags(head: str) -> Iterator[tuple[int, int]]:
+    """Where the meta tags begin and end."""
+    text = head if "<meta" in head else head.lower()
+    start = text.find("<meta")
+    while start >= 0:
+        end = text.find(">", start, start + _MAX_TAG)
+        yield start, end if end >= 0 else start
+        start = text.find("<meta", start + 1)
 
 
 def _plain(value: str) -> str:

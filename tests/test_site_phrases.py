@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.boilerplate import SitePhrases, cut_site, read_sites
 from data_pipeline.phrases import find_phrases
+from data_pipeline.site_phrases import SitePhrases, cut_site, read_sites
 from data_pipeline.sites import SCHEMA
 
 BODY = "河水绕过旧城的北门，分成两股。\n\nThe river divides in two beside the landing.\n\n河水繞過舊城的北門。"
