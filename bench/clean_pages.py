@@ -69,7 +69,8 @@ def _in_archive(archive: Path, only: str) -> Iterator[bytes]:
 def _in_folder(folder: str, only: str) -> Iterator[bytes]:
     sys.path.insert(0, str(ROOT))  # here, not above: the peer's interpreter runs this file, too
     from data_pipeline.config import Source
-    from data_pipeline.files import list_shards, read
+    from data_pipeline.files import read
+    from data_pipeline.inputs import list_shards
 
     for shard in list_shards({"bench": Source(folder)}, 1 << 24):
         for document in read(shard):

@@ -24,7 +24,8 @@ from data_pipeline.cleaners.density import Density, density  # noqa: E402
 from data_pipeline.cleaners.html import Html  # noqa: E402
 from data_pipeline.config import Source  # noqa: E402
 from data_pipeline.document import Document, Drop  # noqa: E402
-from data_pipeline.files import list_shards, read  # noqa: E402
+from data_pipeline.files import read  # noqa: E402
+from data_pipeline.inputs import list_shards  # noqa: E402
 from mindllm.text import LANGUAGES  # noqa: E402
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)

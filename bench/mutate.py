@@ -31,8 +31,9 @@ from data_pipeline.clean import apply  # noqa: E402
 from data_pipeline.cleaners import build_cleaners  # noqa: E402
 from data_pipeline.config import DataConfig, Source  # noqa: E402
 from data_pipeline.document import Cleaner, Document  # noqa: E402
-from data_pipeline.files import list_shards, read  # noqa: E402
+from data_pipeline.files import read  # noqa: E402
 from data_pipeline.formats import HEAD_BYTES, PAGE, recognise  # noqa: E402
+from data_pipeline.inputs import list_shards  # noqa: E402
 from data_pipeline.quarantine import CLEANING, WRITING, Place, Quarantine, condemned, watch  # noqa: E402
 from mindllm.config import UserError, load  # noqa: E402
 

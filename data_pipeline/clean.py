@@ -22,7 +22,8 @@ from data_pipeline import workers
 from data_pipeline.cleaners import build_cleaners
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.document import Cleaner, Document, Drop
-from data_pipeline.files import InputShard, broken, list_shards, read, spell_out
+from data_pipeline.files import read
+from data_pipeline.inputs import InputShard, broken, list_shards, spell_out
 from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, meta_json, read_documents, write_rows
 from data_pipeline.quarantine import CLEANING, READING, WRITING, Note, Place, Quarantine, condemned, watch
 from data_pipeline.sites import collect_phrases

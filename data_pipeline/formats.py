@@ -21,6 +21,7 @@ import io
 import json
 import re
 import stat
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ import pyarrow as pa
 
 PAGE, TEXT, LINES, VALUES, WARC, PARQUET, UNKNOWN = "page", "text", "lines", "values", "warc", "parquet", "unknown"
 HEAD_BYTES = 4096
+# What readers raise for damaged files.
+DAMAGE = (OSError, EOFError, ValueError, RecursionError, MemoryError, zlib.error, pa.ArrowException)
 
 _SUFFIXES = {
     PAGE: "html htm xhtml shtml php php3 php5 phtml asp aspx jsp jspx jhtml cfm cgi do".split(),

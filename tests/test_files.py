@@ -33,7 +33,8 @@ from raw_inputs import (
 from data_pipeline import files
 from data_pipeline.config import Source
 from data_pipeline.document import Document
-from data_pipeline.files import list_shards, read
+from data_pipeline.files import read
+from data_pipeline.inputs import list_shards
 from data_pipeline.parquet import SCHEMA, count_documents, read_documents, write_rows
 from mindllm.config import UserError
 

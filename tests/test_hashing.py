@@ -46,6 +46,6 @@ def test_a_stretch_hashes_the_same_in_every_place(codes: list[int], before: int,
     def stretch(sequence: list[int], start: int) -> int:
         values = np.array(sequence, dtype=np.uint64) * forward[: len(sequence)]
         sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)))
-        return int((sums[start + len(codes)] - sums[start]) * back[start])
+        return int(((sums[start + len(codes) :] - sums[start]) * back[start])[0])
 
     assert stretch([7] * before + codes + [9] * after, before) == stretch(codes, 0)

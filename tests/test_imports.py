@@ -32,7 +32,7 @@ OWNERS = {  # external package -> the files that know it
     "ahocorasick_rs": ["data_pipeline/cleaners/sensitive.py"],
     "datasets": ["eval/tasks/mini/helpers.py"],
     "deepspeed": ["mindllm/engine.py"],
-    "fastwarc": ["data_pipeline/files.py"],
+    "fastwarc": ["data_pipeline/warc.py"],
     "jinja2": ["mindllm/page.py"],
     "lm_eval": ["eval/harness.py"],
     "markupsafe": ["mindllm/page.py"],

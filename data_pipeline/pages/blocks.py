@@ -9,6 +9,7 @@ bytes a block.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -41,6 +42,7 @@ MAX_DEPTH = 200
 GOOD_SIZE = 40  # bytes, below which a block is no prose
 GOOD_LINKS = 0.34  # share of its characters in links, from which on it is none
 _MARKS = re.compile(r"[.,;:!?](?=\s|$|[\"'”’)])|[。，；：！？、…؟،؛۔।]")  # what prose has and menus have not
+_QUOTES = "“”‘’"  # Chinese or not by what stands beside them
 
 
 class Block:
@@ -125,7 +127,7 @@ class _Reader:
                 if depth < MAX_DEPTH:
                     self.walk(child, element, kind, depth + 1)
                 else:
-                    pieces.append(child.text(separator=" "))
+                    pieces.extend(_deep_text(child))
                 self._in_link -= linked
             elif what == BREAK:
                 self.flush(element, kind, at_break=True)
@@ -141,11 +143,11 @@ class _Reader:
         """Read a block-level element. Paragraphs are too many and too plain to be elements of the page."""
         inside = element if kind == PARAGRAPH else self._add_element(node, tag, element)
         if kind == PRE:
-            self._add_code(node.text(), inside)
+            self._add_code("".join(_code(node, 0)), inside)
         elif depth < MAX_DEPTH:
             self.walk(node, inside, kind, depth)
         else:
-            self._pieces.append(node.text(separator=" "))
+            self._pieces.extend(_deep_text(node))
         if self._pieces or self._lines:
             self.flush(inside, kind)
 
@@ -193,18 +195,47 @@ class _Reader:
 
 def _unwrap(text: str) -> str:
     """Collapse white space; a line that wraps inside Chinese leaves no blank."""
-    joined = ""
+    pieces: list[str] = []
     for line in text.split("\n"):
-        line = " ".join(line.split())
-        if line and joined and not (_is_wide(joined[-1]) and _is_wide(line[0])):
-            joined += " "
-        joined += line
-    return joined
+        words = line.split()
+        if not words:
+            continue
+        if pieces and not (_is_wide(pieces[-1][-2:].rstrip(_QUOTES)) and _is_wide(words[0][:2].lstrip(_QUOTES))):
+            pieces.append(" ")
+        pieces.append(" ".join(words))
+    return "".join(pieces)
 
 
-def _is_wide(character: str) -> bool:
-    """Whether it is Han, kana, or punctuation written with them; Hangul is written with blanks."""
-    return "\u3001" <= character <= "\u9fff" or "\uf900" <= character <= "\uffef" or character in "“”‘’…—"
+def _is_wide(text: str) -> bool:
+    """Whether it begins and ends with Han, kana, or punctuation written with them; Hangul is written with blanks."""
+    return all(
+        "\u3001" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" or c >= "\U00020000" for c in text[-1:] + text[:1]
+    )
+
+
+def _code(node: LexborNode, depth: int) -> Iterator[str]:
+    """The text of a code element as it stands; line breaks and block-level elements in it begin new lines."""
+    for child in node.iter(include_text=True):
+        tag = child.tag or ""
+        kind = _KINDS.get(tag, BLOCK)
+        if tag == "-text":
+            yield child.text_content or ""
+        elif kind == BREAK:
+            yield "\n"
+        elif kind not in (SILENT, SKIPPED) and depth < MAX_DEPTH:
+            inner = "".join(_code(child, depth + 1))
+            yield inner if kind == INLINE or not inner or inner.endswith("\n") else inner + "\n"
+
+
+def _deep_text(node: LexborNode) -> Iterator[str]:
+    """The text of an element that is nested too deep to be read as such."""
+    for child in node.traverse(include_text=True):
+        if (
+            child.is_text_node
+            and child.parent is not None
+            and _KINDS.get(child.parent.tag or "") not in (SILENT, SKIPPED)
+        ):
+            yield f"{child.text_content} "
 
 
 def _judge(lines: list[Block]) -> None:

@@ -35,6 +35,7 @@ _ENDS = (*".!?。！？；;…”\"'’）)」』】》>",)
 _STOPS = (*".!?。！？",)
 _MAX_SHORT = 5  # short blocks at one end that go: more are a list, not credits
 _LETTERS = re.compile(r"[^\W_]+")
+_TABLE = ("table", "thead", "tbody")
 _TOP_BLOCKS = 12  # among which the headline stands
 
 
@@ -284,11 +285,13 @@ def _linked_lists(page: Page, live: list[Block]) -> set[int]:
         linked[block.element] += int(block.links * block.size)
         own[block.element] += block.size
     links, size, prose = _sums(page, linked), _sums(page, own), _sums(page, _prose_by_element(page, live))
+    headed = _sums(page, [int(tag == "th") for tag in page.tags])  # tables with a head hold data
     return {
         element
         for element, amount in enumerate(links)
         if amount > LINKED_LIST * size[element]
         and prose[element] < 0.3 * size[element]
+        and not (page.tags[element] in _TABLE and headed[element])
         and page.tags[element] not in ("td", "th", "tr")
     }
 
