@@ -41,10 +41,14 @@ def test_sizes_are_bytes(words: Words) -> None:
 
 @pytest.mark.parametrize("tag", "b i em strong span a font u s code sub sup small time bdo abbr q ins label".split())
 def test_inline_tags(tag: str) -> None:
-    assert texts(f"<p>micro<{tag}>soft</{tag}>，中<{tag}>国</{tag}>中<{tag}> 國 </{tag}>x") == ["microsoft，中国中 國 x"]
+    assert texts(f"<p>micro<{tag}>soft</{tag}>，中<{tag}>国</{tag}>中<{tag}> 國 </{tag}>x") == [
+        "microsoft，中国中 國 x"
+    ]
 
 
-@pytest.mark.parametrize("tag", "p div h1 h6 li dt td section article blockquote center pre form fieldset x-own".split())
+@pytest.mark.parametrize(
+    "tag", "p div h1 h6 li dt td section article blockquote center pre form fieldset x-own".split()
+)
 def test_block_tags(tag: str) -> None:
     wrapped = {"td": "<table><tr>{}</table>", "li": "<ul>{}</ul>"}.get(tag, "{}").format(f"<{tag}>中国</{tag}>")
     assert texts(f"甲乙{wrapped}one") == ["甲乙", "中国", "one"] or tag == "td"
@@ -60,7 +64,10 @@ def test_what_is_never_text(tag: str) -> None:
 
 
 def test_drawings_and_frames_are_never_text() -> None:
-    assert texts("<p>中国</p><svg><text>unseen</text></svg><embed src=x><math><mi>x</mi></math><p>中國</p>") == ["中国", "中國"]
+    assert texts("<p>中国</p><svg><text>unseen</text></svg><embed src=x><math><mi>x</mi></math><p>中國</p>") == [
+        "中国",
+        "中國",
+    ]
     assert texts("<p>one</p><frameset><frame></frameset><noframes>unseen</noframes>") == ["one"]
 
 
@@ -109,7 +116,8 @@ def test_comments_are_marked_unless_they_are_wanted(words: Words) -> None:
 
 def test_elements_know_their_marks() -> None:
     page = read_page(
-        '<div class="sidebar x" id="y">a</div><aside>b</aside><div role="navigation">c</div><div class="md:sidebar">d</div>'
+        '<div class="sidebar x" id="y">a</div><aside>b</aside><div role="navigation">c</div>'
+        '<div class="md:sidebar">d</div>'
         '<article class="sidebar">e</article><div itemprop="articleBody">f</div>'
     )
     assert page.noise == ["", "sidebar", "aside", "navigation", "", "", ""]
@@ -148,7 +156,10 @@ def test_line_breaks_in_code(html: str, code: str) -> None:
 
 _TAGS = "p div span a b ul li table tr td h1 br hr section article blockquote form dl dt em select nav footer".split()
 _TREES = st.recursive(
-    st.one_of(st.sampled_from(["alpha", "中文，句。", "繁體", " ", "&lt;", "<br>"]), st.integers(0, 999).map(lambda n: f"w{n}")),
+    st.one_of(
+        st.sampled_from(["alpha", "中文，句。", "繁體", " ", "&lt;", "<br>"]),
+        st.integers(0, 999).map(lambda n: f"w{n}"),
+    ),
     lambda inner: st.builds(
         lambda tag, parts: f"<{tag}>{' '.join(parts)}</{tag}>", st.sampled_from(_TAGS), st.lists(inner, max_size=4)
     ),
@@ -165,7 +176,9 @@ def test_lists_fit_together(parts: list[str], with_comments: bool) -> None:
     assert len(page.tags) == len(page.noise) == len(page.classes) == len(page.is_body) == num
     assert all(parent < element for element, parent in enumerate(page.parents))
     for block in page.blocks:
-        assert 0 <= block.element < num and 0 <= block.links <= 1 and block.good in (0, block.size) and not block.dropped
+        assert (
+            0 <= block.element < num and 0 <= block.links <= 1 and block.good in (0, block.size) and not block.dropped
+        )
         assert block.text == " ".join(block.text.split()) != "" and block.size == len(block.text.encode())
     plain = "".join(re.findall(r"w\d+|alpha", re.sub(r"<(select|nav|footer)\b.*?</\1>", "", html)))
     found = "".join(re.findall(r"w\d+|alpha", " ".join(texts(html))))
@@ -183,5 +196,5 @@ def test_elements_too_deep_are_read_as_text(tag: str) -> None:
 
 
 def test_many_lines_in_one_paragraph() -> None:
-    assert texts("<p>" + "字\n" * 300_000) == ["字" * 300_000]
-    assert len(texts("<p>" + "a\n字\n" * 100_000)[0]) == 400_000 - 1
+    assert texts("<p>" + "字\n" * 100_000) == ["字" * 100_000]
+    assert len(texts("<p>" + "a\n字\n" * 30_000)[0]) == 120_000 - 1

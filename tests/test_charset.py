@@ -66,7 +66,9 @@ def test_ascii_is_utf8_whatever_is_declared() -> None:
         assert decode(text.encode("ascii"), declared) == (text, "utf-8")
 
 
-@pytest.mark.parametrize(("text", "charset"), [("你好", "gbk"), ("茶壺", "big5"), ("渡船", "gb2312"), ("渡船", "gb18030")])
+@pytest.mark.parametrize(
+    ("text", "charset"), [("你好", "gbk"), ("茶壺", "big5"), ("渡船", "gb2312"), ("渡船", "gb18030")]
+)
 def test_few_bytes_are_read_as_declared(text: str, charset: str) -> None:
     assert decode(f'<meta charset="{charset}"><p>{text}</p>'.encode(charset))[0].endswith(f"<p>{text}</p>")
     old = f'<META http-equiv=Content-Type content="text/html; charset={charset}"><p>{text}</p>'
@@ -94,7 +96,8 @@ def test_a_page_cut_anywhere_is_still_utf8() -> None:
 
 
 @pytest.mark.parametrize(
-    "charset", ["no-such-charset", "hex", "base64", "utf-7", "rot13", "undefined", "idna", "punycode", "\x00", "中文", "x" * 999]
+    "charset",
+    ["no-such-charset", "hex", "base64", "utf-7", "rot13", "undefined", "idna", "punycode", "\x00", "中文", "x" * 999],
 )
 def test_unknown_declared_charset(charset: str) -> None:
     assert decode(b"caf\xe9", charset) == decode(b"caf\xe9")
@@ -123,7 +126,8 @@ def test_any_bytes(data: bytes, charset: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"<meta " * 300_000 + b"\xff", b"<meta charset=" * 100_000 + b"\xb0", b"\xff" * 1_000_000, b"\xb5\xc4" * 500_000 + b"\xff",
+    [b"<meta " * 300_000 + b"\xff", b"<meta charset=" * 100_000 + b"\xb0", b"\xff" * 1_000_000,
+     b"\xb5\xc4" * 500_000 + b"\xff",
      b"a" * 3_000_000 + b"\xe9", "字".encode() * 500_000 + b"\xff" * 9],
     ids=range(6),
 )  # fmt: skip

@@ -61,7 +61,8 @@ def test_encyclopedia(words: Words) -> None:
     edit = '<span class="mw-editsection">[<a href="/edit">edit</a>]</span>'
     rows = "".join(f"<tr><th>{name}</th><td>{n} km</td></tr>" for n, (name, _) in enumerate(words.terms))
     notes = "".join(
-        f'<li id="n{n}"><a href="#r{n}">^</a> {other}, {words.site}, 200{n}.</li>' for n, other in enumerate(words.others)
+        f'<li id="n{n}"><a href="#r{n}">^</a> {other}, {words.site}, 200{n}.</li>'
+        for n, other in enumerate(words.others)
     )
     body = (
         f'<table class="infobox">{rows}</table>{paragraphs(words.story[:2])}'
@@ -96,7 +97,9 @@ def test_manual_page(words: Words) -> None:
     (name, what), (name2, what2), (name3, what3) = words.terms
     one, two, three, four = words.others[:4]
     definitions = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in words.terms)
-    options = "".join(f"<tr><td><code>--o{n}</code></td><td>{n}</td><td>{t[1]}</td></tr>" for n, t in enumerate(words.terms))
+    options = "".join(
+        f"<tr><td><code>--o{n}</code></td><td>{n}</td><td>{t[1]}</td></tr>" for n, t in enumerate(words.terms)
+    )
     body = f"""<div class="section">{headline(words)}<p>{words.story[0]}</p>
         <h2>{name}</h2><p>{words.story[1]}</p>
         <ul><li>{what}<ul><li>{one}</li><li>{two}<ol><li>{three}</li><li>{four}</li></ol></li></ul></li>
@@ -143,6 +146,30 @@ def test_verse(words: Words, br: str) -> None:
 @each
 def test_long_article_before_teasers_of_others(words: Words) -> None:
     assert text_of(words, article(words) + teasers(words, 20)) == story(words)
+
+
+@pytest.mark.xfail(reason="short articles lose to longer lists of teasers in the same container")
+@pytest.mark.parametrize("num", [1, 2])
+@each
+def test_short_article_before_teasers_of_others(words: Words, num: int) -> None:
+    assert text_of(words, article(words, num) + teasers(words, 20)) == story(words, num)
+
+
+@pytest.mark.xfail(reason="short articles take in a long list of teasers from a container beside them")
+@each
+def test_short_article_before_a_list_elsewhere(words: Words) -> None:
+    html = around(words, article(words, 3)).replace(
+        '<div class="sidebar">', f'{teasers(words, 20)}<div class="sidebar">'
+    )
+    assert extract_text(html.encode()) == story(words, 3)
+
+
+@pytest.mark.xfail(reason="the heading of the first section goes with the by-line")
+@each
+def test_chapter_that_begins_with_a_section(words: Words) -> None:
+    sections = [f"<div class='section'><h2>{n}. {words.others[n]}</h2><p>{words.story[n]}</p></div>" for n in range(3)]
+    text = text_of(words, f"<div class='chapter'>{headline(words)}{''.join(sections)}</div>")
+    assert text == "\n\n".join(f"{n}. {words.others[n]}\n\n{words.story[n]}" for n in range(3))
 
 
 @each
@@ -197,7 +224,8 @@ def test_landing_page_is_taken_whole(words: Words) -> None:
 def test_what_no_reader_sees(words: Words) -> None:
     """Scripts, styles, templates and noscript are never text."""
     unseen = "".join(
-        f"<{tag}><p>unseen {words.story[5]}</p></{tag}>" for tag in ("noscript", "template", "script", "style", "textarea")
+        f"<{tag}><p>unseen {words.story[5]}</p></{tag}>"
+        for tag in ("noscript", "template", "script", "style", "textarea")
     )
     html = headline(words) + unseen + paragraphs(words.story[:3]) + f"<!-- {words.story[4]} -->" + unseen
     assert text_of(words, html + paragraphs(words.story[3:5])) == story(words, 5)
@@ -209,7 +237,9 @@ def test_text_without_paragraphs(words: Words, tag: str) -> None:
     end = tag.split()[0]
     lines = [f"<{tag}>{text}</{end}>" for text in words.story]
     if end == "span":  # in line: only line breaks part them
-        assert text_of(words, f"{headline(words)}<div>{'<br><br>'.join(lines)}</div>") == story(words).replace("\n\n", "\n")
+        assert text_of(words, f"{headline(words)}<div>{'<br><br>'.join(lines)}</div>") == story(words).replace(
+            "\n\n", "\n"
+        )
     else:
         assert text_of(words, headline(words) + "".join(lines)) == story(words)
 
@@ -227,7 +257,9 @@ def test_line_wraps_are_blanks_in_english_only() -> None:
 @each
 def test_inline_tags_part_no_words(words: Words) -> None:
     inline = "<p>" + "".join(f"{c}<b></b>" if n % 3 else f"<i>{c}</i>" for n, c in enumerate(words.story[0])) + "</p>"
-    html = headline(words) + inline + paragraphs(words.story[1:]) + "<p>micro<b>soft</b>，中<b>国</b>、<em>中</em>國。</p>"
+    html = (
+        headline(words) + inline + paragraphs(words.story[1:]) + "<p>micro<b>soft</b>，中<b>国</b>、<em>中</em>國。</p>"
+    )
     assert text_of(words, html) == f"{story(words)}\n\nmicrosoft，中国、中國。"
 
 
@@ -285,7 +317,9 @@ _WORDS = ["alpha", "beta gamma.", "中文，句子。", "繁體字、", "one; tw
 
 def _element(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.builds(
-        lambda tag, inside, name: f'<{tag} class="{name}" title="ATTRIBUTE" href="/ATTRIBUTE">{"".join(inside)}</{tag}>',
+        lambda tag, inside, name: (
+            f'<{tag} class="{name}" title="ATTRIBUTE" href="/ATTRIBUTE">{"".join(inside)}</{tag}>'
+        ),
         st.sampled_from(_TAGS),
         st.lists(children, max_size=5),
         st.sampled_from(["", "post", "sidebar", "related", "comment", "content", "footer", "meta"]),

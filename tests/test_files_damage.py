@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_inputs import HTML, JSONL, ROWS, content, http, parquet, read_all, record, zstd
 
-from data_pipeline import files
+from data_pipeline import files, inputs
 from data_pipeline.parquet import SCHEMA, read_documents, write_rows
 
 
@@ -56,39 +56,16 @@ def test_clipped_anywhere(tmp_path: Path, name: str) -> None:
         assert good == whole[: len(good)] and last == "read:unreadable", end
 
 
-@pytest.mark.parametrize("kind", ["page", "image", "request"])
-def test_clipped_warc(tmp_path: Path, kind: str) -> None:
-    """What lies before the cut is there; FastWARC alone would pass the clipped record on as if it were whole."""
-    first, image = record(http(HTML)), http(b"x" * 300, type="image/png")
-    part = record(image if kind == "image" else http(HTML), "request" if kind == "request" else "response")
-    for end in range(1, len(gzip.compress(part)), 9):
-        (tmp_path / "a.warc.gz").write_bytes(gzip.compress(first) + gzip.compress(part)[:end])
-        found = [content(d) for d in read_all(tmp_path / "a.warc.gz")]
-        assert found[0] == HTML and found[-1] == "read:unreadable", end
-    for end in range(part.index(b"Content-Length"), len(part) - 4, 9):  # a cut in its first lines cannot be seen
-        (tmp_path / "b.warc").write_bytes(first + part[:end])
-        found = [content(d) for d in read_all(tmp_path / "b.warc")]
-        assert found == [HTML, "read:clipped"][: 1 if kind == "request" else 2], end
-
-
-def test_garbage_ends_a_warc_and_only_it(tmp_path: Path) -> None:
-    (tmp_path / "a.warc").write_bytes(record(http(HTML)) + b"garbage\r\n" * 9 + record(http(HTML)))
-    (tmp_path / "b.warc.gz").write_bytes(b"garbage" * 9)
-    (tmp_path / "c.warc").write_bytes(record(http(b"<p>c</p>")))
-    (tmp_path / "d.warc").write_bytes(b"")
-    assert [content(d) for d in read_all(tmp_path)] == [HTML, "read:unreadable", "read:unreadable", b"<p>c</p>"]
-
-
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 100)
+    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 100)
     line, long = b'{"text": "%b"}\n', b"x" * 350
     bodies = (http(b"<" * 100), http(b"<" * 101), http(gzip.compress(b"<" * 101), "Content-Encoding: gzip"))
-    inputs = {
+    files_of = {
         "a.html": b"x" * 100, "b.html": b"x" * 101, "c.txt.gz": gzip.compress(long), "d.html.zst": zstd(long),
         "e.jsonl": line % b"good" + line % long + line % b"after", "f.jsonl": line % long,
         "g.parquet": parquet([{"text": "字" * 34}]), "h.warc": b"".join(map(record, bodies)),
     }  # fmt: skip
-    for name, data in inputs.items():
+    for name, data in files_of.items():
         (tmp_path / name).write_bytes(data)
     found = {d.id: content(d) for d in read_all(tmp_path)}
     large = {k for k, v in found.items() if v == "read:too_large"}
@@ -102,7 +79,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_archives_of_zeros_stay_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zeros = bytes(50_000_000)
     body = gzip.compress(zeros, 1)
-    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", len(body))
+    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", len(body))
     (tmp_path / "a.html.gz").write_bytes(body)
     (tmp_path / "b.jsonl.zst").write_bytes(zstd(zeros))
     (tmp_path / "c.warc.gz").write_bytes(gzip.compress(record(http(body, "Content-Encoding: gzip"))))

@@ -18,7 +18,7 @@ each = pytest.mark.parametrize("words", LANGUAGES, ids=[words.lang for words in 
 def test_titles_most_exact_first(words: Words) -> None:
     page = (
         f"<html><head><title>\n {words.title} -\n {words.site}</title>"
-        f'<meta content="{words.title}" property="og:title"/><meta name=\'twitter:title\' content=\'{words.site}\'>'
+        f"<meta content=\"{words.title}\" property=\"og:title\"/><meta name='twitter:title' content='{words.site}'>"
         f"</head><body><title>{words.others[0]}</title><h1>x</h1>"
     )
     assert read_head(page).titles == [words.title, words.site, f"{words.title} - {words.site}"]
@@ -34,14 +34,16 @@ def test_titles_that_are_none() -> None:
 
 
 def test_first_meta_of_a_name_counts() -> None:
-    metas = "<meta name=Date content=1><meta content='2' name=DATE><meta name=pubdate><meta itemprop=date2 content='a>b'>"
+    metas = (
+        "<meta name=Date content=1><meta content='2' name=DATE><meta name=pubdate><meta itemprop=date2 content='a>b'>"
+    )
     assert read_head(metas).metas == {"date": "1"}
 
 
 _ENTITIES = st.lists(
     st.sampled_from(
-        "&amp; &lt; &#20013; &#x570B; &hellip; &nbsp; &quot; &apos; &#39; &copy &notit; &#0; &#x80; &#xD800; &#1114112; "
-        "&ZeroWidthSpace; &bogus; & ; 中 國 a b".split()
+        "&amp; &lt; &#20013; &#x570B; &hellip; &nbsp; &quot; &apos; &#39; &copy &notit; &#0; &#x80; &#xD800; "
+        "&#1114112; &ZeroWidthSpace; &bogus; & ; 中 國 a b".split()
     ),
     max_size=8,
 ).map("".join)
@@ -83,7 +85,12 @@ def test_dates(page: str, url: str, date: str) -> None:
 @given(st.dates(datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)))
 def test_dates_in_all_forms(date: datetime.date) -> None:
     iso = date.isoformat()
-    values = [iso, f"{iso}T12:00:00Z", f"{date.year}/{date.month}/{date.day}", f"{date.year}年{date.month}月{date.day}日"]
+    values = [
+        iso,
+        f"{iso}T12:00:00Z",
+        f"{date.year}/{date.month}/{date.day}",
+        f"{date.year}年{date.month}月{date.day}日",
+    ]
     for value in [*values, date.strftime("%Y%m%d"), f"{date.year}.{date.month}.{date.day} 8:00"]:
         assert find_date("", "", {"date": value}) == iso
     for path in ("/%Y/%m/%d/", "/%Y-%m-%d.html", "/%Y%m%d/x", "/a/%Y%m%d"):
@@ -93,7 +100,9 @@ def test_dates_in_all_forms(date: datetime.date) -> None:
 @each
 def test_article_body(words: Words) -> None:
     for ascii in (True, False):
-        data = json.dumps({"@type": "Article", "articleBody": "\r\n".join(words.story), "author": "x"}, ensure_ascii=ascii)
+        data = json.dumps(
+            {"@type": "Article", "articleBody": "\r\n".join(words.story), "author": "x"}, ensure_ascii=ascii
+        )
         assert article_body(f"<script type=application/ld+json>{data}</script>") == "\n\n".join(words.story)
     data = json.dumps({"articleBody": "".join(f"&lt;p&gt;{text} &amp;lt; 3&lt;/p&gt;" for text in words.story)})
     assert article_body(data) == "\n\n".join(f"{text} &lt; 3" for text in words.story)
@@ -117,8 +126,10 @@ def test_any_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["<meta " * 200_000, "<title" * 200_000, "<title>" * 150_000, "<time " * 200_000, '"articleBody": "' + "\\\\" * 2_000_000,
-     '"articleBody":' * 300_000, "<meta name=" + "a" * 3_000_000, "<meta " + "a=" * 1_900 + ">", '<meta content="' * 200_000,
+    ["<meta " * 200_000, "<title" * 200_000, "<title>" * 150_000, "<time " * 200_000,
+     '"articleBody": "' + "\\\\" * 2_000_000,
+     '"articleBody":' * 300_000, "<meta name=" + "a" * 3_000_000, "<meta " + "a=" * 1_900 + ">",
+     '<meta content="' * 200_000,
      EN.story[0] * 20_000],
     ids=range(10),
 )  # fmt: skip

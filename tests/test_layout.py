@@ -59,7 +59,9 @@ def test_rows_of_a_table(words: Words) -> None:
     rows = f"<tr><th>{name}</th><th>n</th></tr><tr><td><p>{text}</p></td><td> <b>12</b> </td></tr>"
     expected = f"{name}\tn\n{text}\t12"
     assert written(f"<table>{rows}</table>") == expected
-    assert written(f"<table><caption>x</caption><thead><tbody>{rows}</table><p>{name}</p>") == f"x\n\n{expected}\n\n{name}"
+    assert (
+        written(f"<table><caption>x</caption><thead><tbody>{rows}</table><p>{name}</p>") == f"x\n\n{expected}\n\n{name}"
+    )
 
 
 @each

@@ -219,6 +219,14 @@ def test_lists_join_the_lexicon(tmp_path: Path) -> None:
     assert "category 'A b'" in next(Sensitive(lists={str(tmp_path / "a.txt"): "A b"}).problems())
 
 
+def test_a_list_is_read_once_a_process_and_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("某种特别的广告")
+    assert Sensitive(lists={str(path): "adverts"})._lexicon is Sensitive(lists={str(path): "adverts"})._lexicon
+    path.write_text("另外一种特别的廣告")
+    assert Sensitive(lists={str(path): "adverts"}).find("另外一種特別的廣告")
+
+
 @pytest.mark.parametrize("lang", SPAM)
 def test_measures(lang: str) -> None:
     measures = {m.name: m for m in Sensitive().measures(Document(SPAM[lang], "1"))}
@@ -236,4 +244,4 @@ def test_settings(tmp_path: Path) -> None:
     found = list(wrong.problems())
     for key in ("max_density", "min_terms", "list_weight", "ignore", "category_density", "category_density.gambling"):
         assert any(p.startswith(f"{key}:") for p in found), key
-    assert "no.tsv cannot be read" in next(Sensitive(lexicon=str(tmp_path / "no.tsv")).problems())
+    assert "no.tsv: cannot be read" in next(Sensitive(lexicon=str(tmp_path / "no.tsv")).problems())

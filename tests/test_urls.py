@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.cleaners import urls
+from data_pipeline import lists
 from data_pipeline.cleaners.urls import Hosts, Prefixes, Urls, Words, normal_host, read_list, split_url
 from data_pipeline.document import Document, Drop
 from mindllm.config import UserError
+from mindllm.text import units
 
 
 def verdict(url: str, site: str = "", **settings: Any) -> str:
@@ -196,7 +197,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         ({"prefixes": ["/x"]}, {}, "prefixes: '/x' is no beginning of a URL"),
         ({"prefixes": ["http://[x"]}, {}, "prefixes: 'http://[x' is no beginning of a URL"),
         ({}, {"hosts": b"a.example\n\nb c d\n"}, "hosts: {}:3: 'b c d' is no host"),
-        ({}, {"hosts": b"\xff\xfe"}, "hosts: {}: cannot be read as a list in UTF-8"),
+        ({}, {"hosts": b"\xff\xfe"}, "hosts: {}: is no text in UTF-8"),
         ({}, {"words": "好词\n字\n".encode()}, "words: {}:2: '字' has fewer"),
         ({}, {"prefixes": b"x" * 2000}, "prefixes: {}: holds more than 1,000 bytes"),
     ],
@@ -204,7 +205,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], files: dict[str, bytes], expected: str
 ) -> None:
-    monkeypatch.setattr(urls, "MAX_LIST_BYTES", 1000)
+    monkeypatch.setattr(lists, "MAX_LIST_BYTES", 1000)
     path = tmp_path / "list.txt"
     keys = {"hosts": "host_files", "prefixes": "prefix_files", "words": "word_files"}
     for kind, data in files.items():
@@ -217,7 +218,7 @@ def test_mistakes(
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clipped.gz").write_bytes(gzip.compress(b"a.example\n" * 99)[:-9])
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"a" * 5000))
-    monkeypatch.setattr(urls, "MAX_LIST_BYTES", 1000)
+    monkeypatch.setattr(lists, "MAX_LIST_BYTES", 1000)
     for name, said in (("none.txt", "cannot be read"), ("clipped.gz", "EOFError"), ("bomb.gz", "holds more")):
         with pytest.raises(UserError, match=said):
             list(read_list(tmp_path / name)) if name != "none.txt" else Urls(word_files=[name])._words
@@ -249,5 +250,5 @@ def test_prefixes_against_the_plain_definition(listed: list[str], url: str) -> N
 @given(st.lists(st.text("ab新闻", min_size=1, max_size=4), max_size=5), st.text("ab新闻/-", max_size=9))
 def test_words_against_the_plain_definition(listed: list[str], path: str) -> None:
     """Written with a mark around every unit, a word hits where it is a part of the path."""
-    marked = [f"|{'|'.join(urls.units(text))}|" for text in (path, *listed)]
+    marked = [f"|{'|'.join(units(text))}|" for text in (path, *listed)]
     assert (path in Words(listed)) == any(word in marked[0] for word in marked[1:])

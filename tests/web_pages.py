@@ -39,8 +39,8 @@ EN = Words(
         "landing. A ferry has crossed here since at least 1687, when a clerk wrote down what a goose had to pay.",
         "In 1934 the county built a bridge two miles upstream. It was meant to end the ferry, and for a few summers it "
         "nearly did: farmers drove their carts over it, and the boat lay on the bank and dried out.",
-        "Then came the flood of 1951. It took the middle of the bridge in one night, and the water carried the beams as "
-        "far as the mill. By noon the next day, the old ferryman had caulked his boat and was carrying passengers.",
+        "Then came the flood of 1951. It took the middle of the bridge in one night, and the water carried the beams "
+        "as far as the mill. By noon the next day, the old ferryman had caulked his boat and was carrying passengers.",
         "His granddaughter runs the boat today. She says that the work is mostly waiting, and that people who wait "
         "together start to talk: about the price of apples, about their knees, about who has died.",
         "The boat holds twelve people, or four people and a cow. There is no motor. A wire is stretched from bank to "
@@ -65,7 +65,7 @@ EN = Words(
     "What residents should know before the first snow falls.",
     "Comments",
     (
-        "My uncle took this boat to school every day, and he never learned to swim, which worried my aunt a great deal.",
+        "My uncle took this boat to school every day, and he never learned to swim, which worried my aunt a lot.",
         "You forgot to mention that the wire was replaced in 1978, after the barge accident. I was there that morning.",
     ),
     "Contact Martha Holloway at news@courier.example",
@@ -74,7 +74,10 @@ EN = Words(
     (
         ("Ferry", "A boat that carries people and goods over a river, again and again, between the same two places."),
         ("Landing", "The place on the bank where a boat can lie, usually of stone, with steps down to the water."),
-        ("Caulking", "Filling the gaps between the planks of a boat, so that no water comes in; done with tar and hemp."),
+        (
+            "Caulking",
+            "Filling the gaps between the planks of a boat, so that no water comes in; done with tar and hemp.",
+        ),
     ),
 )
 HANS = Words(
@@ -194,9 +197,7 @@ def teasers(words: Words, num: int = 6) -> str:
 
 def comments(words: Words) -> str:
     """Readers' comments."""
-    posts = "".join(
-        f'<li class="comment"><b>guest{n}</b> <p>{text}</p></li>\n' for n, text in enumerate(words.remarks)
-    )
+    posts = "".join(f'<li class="comment"><b>guest{n}</b> <p>{text}</p></li>\n' for n, text in enumerate(words.remarks))
     return f'<div id="comments" class="comments-area"><h2>{words.comments}</h2><ol>{posts}</ol></div>\n'
 
 
@@ -204,7 +205,8 @@ def article(words: Words, num: int = 6) -> str:
     """Headline, by-line, share bar, the story, related links, credit."""
     share = "".join(f'<a href="#s{n}">{text}</a> ' for n, text in enumerate(words.share))
     return (
-        f'<article>\n<h1>{words.title}</h1>\n<p class="byline">{words.byline}</p>\n<div class="share-bar">{share}</div>\n'
+        f'<article>\n<h1>{words.title}</h1>\n<p class="byline">{words.byline}</p>\n'
+        f'<div class="share-bar">{share}</div>\n'
         f"{paragraphs(words.story[:num])}<p>{words.credit}</p>\n</article>\n"
         f'<div class="related"><h3>{words.related}</h3>{links(words.others)}</div>\n'
     )

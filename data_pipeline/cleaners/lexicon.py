@@ -8,7 +8,6 @@ Memory: 5 MB of tables, about 500 bytes a term.
 from __future__ import annotations
 
 import functools
-import gzip
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,21 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipeline.lists import read_text
 from data_pipeline.phrases import columns
 from mindllm.config import UserError
 from mindllm.language import simplified_characters
 from mindllm.text import HAN
 
 LANGUAGES = ("zh", "zh-Hans", "zh-Hant", "en")
-MAX_LIST_BYTES = 100_000_000
 _CATEGORY = re.compile("[a-z][a-z0-9_]*")
 _SEPARATORS = " *.·•_-~+/|^#"  # in folded text: one or two of them between Han characters are left out
 _BETWEEN_TERMS = re.compile("[,，、;；|=\t]")
 _ADDRESS = re.compile(r"\w+://|[\w-]+(\.[\w-]+)+(:[0-9]+)?(/|$)", re.ASCII)
-_SPECIFIC, _SHORT = (
-    8,
-    6,
-)  # columns: from which a term of a plain list says what it means; below which it may be any word
+_SPECIFIC, _SHORT = 8, 6  # columns: from the first on, a term of a plain list means one thing; below the second, many
 
 
 class Term(NamedTuple):
@@ -57,13 +53,9 @@ def read_lexicon(path: Path) -> list[Term]:
     Languages: zh (both scripts), zh-Hans, zh-Hant, en. A term may be there in both scripts; the higher weight counts.
     Raises UserError naming the file and line of the first mistake.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"sensitive.lexicon: {path} cannot be read as a UTF-8 text file ({error})") from None
     terms: list[Term] = []
     written: set[str] = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, "UTF-8").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         terms.append(_parse(line.rstrip("\r"), f"{path}:{number}"))
@@ -108,7 +100,7 @@ def read_list(path: Path, category: str, weight: float) -> list[Term]:
     Raises UserError for a file that cannot be read or holds no term.
     """
     terms = []
-    for line in _decode(path).splitlines():
+    for line in read_text(path, "UTF-16", "UTF-8", "GB18030").splitlines():
         line = line.strip().lstrip("\ufeff")
         if line.startswith("#") or ("+" in line and not _ADDRESS.match(line)):
             continue
@@ -122,22 +114,6 @@ def read_list(path: Path, category: str, weight: float) -> list[Term]:
     if not terms:
         raise UserError(f"{path}: holds no terms")
     return merge(terms)
-
-
-def _decode(path: Path) -> str:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            data = file.read(MAX_LIST_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-    if len(data) > MAX_LIST_BYTES:
-        raise UserError(f"{path}: more than {MAX_LIST_BYTES:,} bytes are no word list")
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8", "gb18030"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise UserError(f"{path}: neither UTF-8 nor GB18030")
 
 
 def fold(text: str) -> str:

@@ -20,6 +20,7 @@ from ahocorasick_rs import AhoCorasick, MatchKind
 
 from data_pipeline.cleaners.lexicon import Term, check_category, fold, merge, read_lexicon, read_list
 from data_pipeline.document import Document, Drop, Measure
+from data_pipeline.lists import Stamp, stamp
 from mindllm.config import UserError
 from mindllm.text import units
 
@@ -70,7 +71,7 @@ class Sensitive:
         if self.list_weight <= 0:
             yield f"list_weight: {self.list_weight} is not above 0"
         try:
-            known = {term.category for term in self._all_terms}
+            known = {term.category for term in _read_terms(*self._files(), self.list_weight)}
         except UserError as error:
             yield f"lexicon: {error}"
             return
@@ -104,20 +105,14 @@ class Sensitive:
 
     def find(self, text: str) -> list[Term]:
         """The terms that hit, in reading order, repeats included."""
-        return [self._terms[index] for index in self._hits(text)]
-
-    def _hits(self, text: str) -> Iterator[int]:
-        text = fold(text)
-        for index, start, end in self._automaton.find_matches_as_indexes(text):
-            if not self._needs_borders[index] or _stands_alone(text, start, end):
-                yield index
+        return [self._lexicon.terms[index] for index in self._lexicon.hits(text)]
 
     def _judged(self, text: str) -> list[_Group]:
         """The groups of categories that are judged together; none where too few terms hit for any limit."""
-        counts = Counter(self._hits(text))
+        counts = Counter(self._lexicon.hits(text))
         if len(counts) < self.min_terms:
             return []
-        hits = [(self._terms[index], count) for index, count in counts.items()]
+        hits = [(self._lexicon.terms[index], count) for index, count in counts.items()]
         length = len(units(text))
         alone = [_Group((name,), limit) for name, limit in self.category_density.items()]
         groups = [_Group((), self.max_density), *alone]
@@ -135,24 +130,46 @@ class Sensitive:
         return group.num_terms >= self.min_terms and sum(group.weights.values()) > group.limit * group.length
 
     @functools.cached_property
-    def _all_terms(self) -> list[Term]:
-        terms = read_lexicon(Path(self.lexicon) if self.lexicon else LEXICON)
-        for path, category in self.lists.items():
-            check_category(category, f"lists.{path}")
-            terms += read_list(Path(path), category, self.list_weight)
-        return merge(terms)
+    def _lexicon(self) -> _Lexicon:
+        return _build(*self._files(), self.list_weight, tuple(self.ignore))
 
-    @functools.cached_property
-    def _terms(self) -> list[Term]:
-        return [term for term in self._all_terms if term.category not in self.ignore]
+    def _files(self) -> tuple[Stamp, tuple[tuple[Stamp, str], ...]]:
+        """The lexicon, and each list with its category."""
+        lists = tuple((stamp(path), category) for path, category in self.lists.items())
+        return stamp(self.lexicon or LEXICON), lists
 
-    @functools.cached_property
-    def _needs_borders(self) -> list[bool]:
-        return [term.language == "en" for term in self._terms]
 
-    @functools.cached_property
-    def _automaton(self) -> AhoCorasick:
-        return AhoCorasick([term.text for term in self._terms], matchkind=MatchKind.LeftmostLongest)
+class _Lexicon:
+    """Terms and the automaton that finds them."""
+
+    def __init__(self, terms: list[Term]):
+        self.terms = terms
+        self._needs_borders = [term.language == "en" for term in terms]
+        self._automaton = AhoCorasick([term.text for term in terms], matchkind=MatchKind.LeftmostLongest)
+
+    def hits(self, text: str) -> Iterator[int]:
+        """The numbers of the terms that hit, in reading order."""
+        text = fold(text)
+        for index, start, end in self._automaton.find_matches_as_indexes(text):
+            if not self._needs_borders[index] or _stands_alone(text, start, end):
+                yield index
+
+
+@functools.lru_cache(maxsize=2)  # cleaners are built anew for every shard
+def _read_terms(lexicon: Stamp, lists: tuple[tuple[Stamp, str], ...], list_weight: float) -> tuple[Term, ...]:
+    """The terms of all files. Raises UserError for the first mistake in them."""
+    terms = read_lexicon(Path(lexicon[0]))
+    for (path, _, _), category in lists:
+        check_category(category, f"lists.{path}")
+        terms += read_list(Path(path), category, list_weight)
+    return tuple(merge(terms))
+
+
+@functools.lru_cache(maxsize=2)
+def _build(
+    lexicon: Stamp, lists: tuple[tuple[Stamp, str], ...], list_weight: float, ignore: tuple[str, ...]
+) -> _Lexicon:
+    return _Lexicon([t for t in _read_terms(lexicon, lists, list_weight) if t.category not in ignore])
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

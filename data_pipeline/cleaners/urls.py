@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import bisect
 import functools
-import gzip
 import ipaddress
 import re
-import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,10 +23,10 @@ import numpy as np
 import xxhash
 
 from data_pipeline.document import Document, Drop, Measure
+from data_pipeline.lists import Stamp, read_text, stamp
 from mindllm.config import UserError
 from mindllm.text import units
 
-MAX_LIST_BYTES = 200_000_000  # of one list file, decompressed
 MAX_HOST = 253  # characters of a host name (RFC 1035, section 2.3.4, without the final dot)
 _MAX_URL = 20_000  # characters of a URL that are looked at
 _PLAIN_HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII)
@@ -36,7 +34,6 @@ _HOST_LINE = re.compile(
     rb"^(?:0\.0\.0\.0 )?([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){1,9})\r?$|^.+", re.MULTILINE | re.ASCII
 )
 _NEWLINE = b"\n"
-_DAMAGE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
 class Parts(NamedTuple):
@@ -129,25 +126,12 @@ class Words:
 def read_list(path: str | Path) -> Iterator[tuple[int, str]]:
     """(line number, entry) of a UTF-8 list, gzipped if its name ends in .gz: one entry a line, # begins a comment.
 
-    Raises UserError for a file that cannot be read or holds more than MAX_LIST_BYTES.
+    Raises UserError as lists.read_text does.
     """
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path, "UTF-8").split("\n"), 1):
         entry = _without_comment(line)
         if entry:
             yield number, entry
-
-
-def _read(path: str | Path) -> str:
-    path = Path(path)
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            data = file.read(MAX_LIST_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except _DAMAGE as error:
-        raise UserError(f"{path}: cannot be read as a list in UTF-8 ({type(error).__name__}: {error})") from None
-    if len(data) > MAX_LIST_BYTES:
-        raise UserError(f"{path}: holds more than {MAX_LIST_BYTES:,} bytes; split it into several lists")
-    return text
 
 
 def _without_comment(line: str) -> str:
@@ -160,8 +144,7 @@ def read_hosts(path: str | Path) -> Iterator[bytes]:
 
     slow: two million lines a second; most are plain, and those are taken as they are, without a function call.
     """
-    text = _read(path)
-    data = text.encode().lower()  # ASCII only; what else there is becomes lower case with its line
+    data = read_text(path, "UTF-8").encode().lower()  # ASCII only; what else there is becomes lower case with its line
     for match in _HOST_LINE.finditer(data):
         if match[1]:
             yield match[1]
@@ -205,9 +188,6 @@ def _word_entry(entry: str) -> str:
     return entry
 
 
-Stamp = tuple[str, int, int]  # path, time of change, size: a file that changes is read again
-
-
 @functools.lru_cache(maxsize=12)  # cleaners are built anew for every shard
 def _load(kind: str, listed: tuple[str, ...], files: tuple[Stamp, ...]) -> Any:
     """Hosts, Prefixes or Words of the entries in the config and in files. Raises UserError naming file and line."""
@@ -223,14 +203,6 @@ def _entries(entry_of: Callable[[str], str], path: str) -> Iterator[str]:
             yield entry_of(entry)
         except UserError as error:
             raise UserError(f"{path}:{number}: {error}") from None
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        found = Path(path).stat()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    return path, found.st_mtime_ns, found.st_size
 
 
 @dataclass(frozen=True)
@@ -291,7 +263,7 @@ class Urls:
 
     def _load(self, kind: str) -> Any:
         files = {"hosts": self.host_files, "prefixes": self.prefix_files, "words": self.word_files}[kind]
-        return _load(kind, tuple(getattr(self, kind)), tuple(map(_stamp, files)))
+        return _load(kind, tuple(getattr(self, kind)), tuple(map(stamp, files)))
 
 
 def _parts(document: Document) -> Parts:

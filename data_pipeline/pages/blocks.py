@@ -109,25 +109,23 @@ class _Reader:
         self._paragraph = 1
 
     def walk(self, node: LexborNode, element: int, kind: int, depth: int) -> None:
-        """Read what `node` holds; `element` and `kind` are those of the innermost block-level element."""
+        """Read what `node` holds; `element` and `kind` are those of the innermost block-level element.
+
+        White space between tags is passed over, a third of all nodes, and looked up where text stands before it.
+        """
         pieces, kinds = self._pieces, _KINDS
-        for child in node.iter(include_text=True):
+        for child in node.iter(include_text=True, skip_empty=True):
             tag = child.tag or ""
             if tag == "-text":
-                text = child.text_content
-                if text and (pieces or not text.isspace()):
-                    pieces.append(text)
-                    if self._in_link:
-                        self._linked += len(text.strip())
+                self._add_text(child.text_content or "")
                 continue
             what = kinds.get(tag, BLOCK)
             if what == INLINE:
+                if pieces:
+                    pieces.append(_blank_before(child))
                 linked = tag == "a" and child.attrs.get("href") is not None
                 self._in_link += linked
-                if depth < MAX_DEPTH:
-                    self.walk(child, element, kind, depth + 1)
-                else:
-                    pieces.extend(_deep_text(child))
+                self._read_inline(child, element, kind, depth + 1)
                 self._in_link -= linked
             elif what == BREAK:
                 self.flush(element, kind, at_break=True)
@@ -138,6 +136,20 @@ class _Reader:
                     self.flush(element, kind)
                 if what != RULE:
                     self._enter(child, tag, what, element, depth + 1)
+
+    def _add_text(self, text: str) -> None:
+        self._pieces.append(text)
+        if self._in_link:
+            self._linked += len(text.strip())
+
+    def _read_inline(self, node: LexborNode, element: int, kind: int, depth: int) -> None:
+        only = node.first_child
+        if only is not None and only.is_text_node and only.next is None:  # most of them; saves a loop
+            self._add_text(only.text_content or "")
+        elif depth < MAX_DEPTH:
+            self.walk(node, element, kind, depth)
+        else:
+            self._pieces.extend(_deep_text(node))
 
     def _enter(self, node: LexborNode, tag: str, kind: int, element: int, depth: int) -> None:
         """Read a block-level element. Paragraphs are too many and too plain to be elements of the page."""
@@ -211,6 +223,14 @@ def _is_wide(text: str) -> bool:
     return all(
         "\u3001" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" or c >= "\U00020000" for c in text[-1:] + text[:1]
     )
+
+
+def _blank_before(node: LexborNode) -> str:
+    """The white space between a node and the one before it, comments aside."""
+    before = node.prev
+    while before is not None and before.is_comment_node:
+        before = before.prev
+    return (before.text_content or "") if before is not None and before.is_empty_text_node else ""
 
 
 def _code(node: LexborNode, depth: int) -> Iterator[str]:

@@ -285,13 +285,13 @@ def _linked_lists(page: Page, live: list[Block]) -> set[int]:
         linked[block.element] += int(block.links * block.size)
         own[block.element] += block.size
     links, size, prose = _sums(page, linked), _sums(page, own), _sums(page, _prose_by_element(page, live))
-    headed = _sums(page, [int(tag == "th") for tag in page.tags])  # tables with a head hold data
+    headed = _sums(page, [int(tag == "th") for tag in page.tags]) if "th" in page.tags else linked
     return {
         element
         for element, amount in enumerate(links)
         if amount > LINKED_LIST * size[element]
         and prose[element] < 0.3 * size[element]
-        and not (page.tags[element] in _TABLE and headed[element])
+        and not (page.tags[element] in _TABLE and headed[element] and headed is not linked)  # with a head: data
         and page.tags[element] not in ("td", "th", "tr")
     }
 
