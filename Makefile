@@ -17,7 +17,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text data-report dedup refine tokenizer shards pretrain export eval report doctor test test-full lint format samples
+.PHONY: help setup demo data clean-text data-report dedup refine tokenizer shards pretrain export eval report doctor bench test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,15 @@ report: $(READY) ## one HTML page about the run
 
 doctor: $(READY) ## what this machine has, which paths will be taken, what is missing
 	$(BIN)/python -m mindllm.doctor
+
+bench: $(READY) ## the benches that need no data but samples/, in under a minute (bench/README.md has all)
+	$(BIN)/python bench/clean_pages.py --repeats 3
+	$(BIN)/python bench/repetition.py
+	$(BIN)/python bench/sensitive.py
+	$(BIN)/python bench/pii.py --text samples/prose
+	$(BIN)/python bench/density.py samples/web
+	$(BIN)/python bench/language.py en=samples/prose/riverbend zh-Hans=samples/prose/baichuan zh-Hant=samples/prose/haiwan
+	$(BIN)/python bench/mutate.py --num 1000
 
 test: $(READY) ## the tests, in under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)

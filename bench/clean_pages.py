@@ -18,20 +18,18 @@ of the peer: without the sandbox process that each extraction goes to, and witho
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "data" / "sample.yaml"
+from common import CONFIG, SAMPLE_PAGES, cleaners_of, read_pages
+
 SMALL_PAGE = b"""<html><body><article>
 <p>The first ferry of the morning left the harbour with eleven people on board, and everybody else waited on the pier.
 Nobody knew why the captain had sailed so early; some said he had read the sky, others that he disliked company.</p>
@@ -40,55 +38,16 @@ the baker closed her shutters, and children were sent home from school an hour b
 <p>When the storm broke at last, it took two roofs, a dozen chimneys and the old bridge behind the mill. The ferry lay
 safe in the northern bay, where its passengers played cards below deck until the wind turned and the sea calmed.</p>
 </article></body></html>"""  # long and varied enough to reach the last step of both sides
-MAX_PAGE_BYTES = 20_000_000
 
 Clean = Callable[[bytes], str]  # a page to its text; "" for one that is dropped
 
 
-def read_pages(inputs: Sequence[str], only: str = "") -> Iterator[bytes]:
-    """The raw pages of all inputs whose path holds `only`, in a stable order."""
-    for text in inputs:
-        path = Path(text)
-        archives = sorted(path.rglob("*.tar.gz")) if path.is_dir() else [path] if text.endswith(".tar.gz") else []
-        for archive in archives:
-            yield from _in_archive(archive, only)
-        if not archives:
-            yield from _in_folder(text, only)
-
-
-def _in_archive(archive: Path, only: str) -> Iterator[bytes]:
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            name = member.name.removesuffix(".gz")
-            file = opened.extractfile(member) if member.isfile() and name.endswith((".html", ".htm")) else None
-            if file is not None and only in f"{archive}/{member.name}":
-                data: IO[bytes] | gzip.GzipFile = file if name == member.name else gzip.GzipFile(fileobj=file)
-                yield data.read(MAX_PAGE_BYTES)
-
-
-def _in_folder(folder: str, only: str) -> Iterator[bytes]:
-    sys.path.insert(0, str(ROOT))  # here, not above: the peer's interpreter runs this file, too
-    from data_pipeline.config import Source
-    from data_pipeline.files import read
-    from data_pipeline.inputs import list_shards
-
-    for shard in list_shards({"bench": Source(folder)}, 1 << 24):
-        for document in read(shard):
-            if document.meta.get("html") and only in document.id:
-                yield document.meta["html"]
-
-
 def ours(config: Path) -> Clean:
     """The cleaners of a data config, one document at a time. Their statistics of whole sites are not part of this."""
-    sys.path.insert(0, str(ROOT))
     from data_pipeline.clean import apply
-    from data_pipeline.cleaners import build_cleaners
-    from data_pipeline.config import DataConfig
     from data_pipeline.document import Document
-    from mindllm.config import load
 
-    loaded = load(DataConfig, str(config))
-    cleaners = build_cleaners(loaded.clean, [], "") | build_cleaners(loaded.refine, [], "")
+    cleaners = cleaners_of(config)
 
     def clean(page: bytes) -> str:
         document, drop = apply(Document("", "page", meta={"html": page}), cleaners)
@@ -181,7 +140,7 @@ def report(results: dict[str, list[Any]], pages: Sequence[bytes]) -> None:
 def main() -> None:
     """The command line; `--pass` is how the script starts itself in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="*", default=[str(ROOT / "samples" / "web")], metavar="FOLDER")
+    parser.add_argument("inputs", nargs="*", default=[str(SAMPLE_PAGES)], metavar="FOLDER")
     parser.add_argument("--only", default="", help="only pages whose path holds this text")
     parser.add_argument("--datatrove", metavar="PYTHON", help="the interpreter of datatrove's environment")
     parser.add_argument("--repeats", type=int, default=5)
@@ -191,11 +150,7 @@ def main() -> None:
     if options.side:
         print(json.dumps(one_pass(options.side, Path(options.inputs[0]), options.config)))
         return
-    pages = list(read_pages(options.inputs, options.only))
-    if not pages:
-        raise SystemExit(
-            f"{', '.join(options.inputs)}: no HTML pages here; give a folder or a .tar.gz archive of pages"
-        )
+    pages = [page.data for page in read_pages(options.inputs, options.only)]
     pythons = {"ours": sys.executable} | ({"datatrove": options.datatrove} if options.datatrove else {})
     report(compare(pages, pythons, options.repeats, options.config), pages)
 

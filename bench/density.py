@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from common import read_documents
 
-from data_pipeline.cleaners.density import Density, density  # noqa: E402
-from data_pipeline.cleaners.html import Html  # noqa: E402
-from data_pipeline.config import Source  # noqa: E402
-from data_pipeline.document import Document, Drop  # noqa: E402
-from data_pipeline.files import read  # noqa: E402
-from data_pipeline.inputs import list_shards  # noqa: E402
-from mindllm.text import LANGUAGES  # noqa: E402
+from data_pipeline.cleaners.density import Density, density
+from data_pipeline.cleaners.html import Html
+from data_pipeline.document import Document, Drop
+from mindllm.text import LANGUAGES
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 _SHARD_BYTES = 16_000_000
@@ -43,9 +38,7 @@ class Row(NamedTuple):
 
 def rows(folder: str, num_documents: int, text_field: str) -> list[Row]:
     """The first documents of a folder that have any text. Raises UserError for a folder without files."""
-    shards = list_shards({"bench": Source(folder, text_field)}, _SHARD_BYTES)
-    documents = _extracted(document for shard in shards for document in read(shard))
-    return [_row(document) for document in islice(documents, num_documents)]
+    return [_row(document) for document in islice(_extracted(read_documents(folder, text_field)), num_documents)]
 
 
 def _extracted(documents: Iterator[Document]) -> Iterator[Document]:

@@ -13,20 +13,17 @@ import argparse
 import importlib.util
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from common import text_files
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from mindllm.language import LANGUAGES, SYMBOLS, language, trigram_shares  # noqa: E402
+from mindllm.language import LANGUAGES, SYMBOLS, language, trigram_shares
 
 LENGTHS = (120, 500, 2500)  # characters of the pieces of each text that the weights are fitted on
 MIXED = 0.4  # share of English put before a foreign piece to make a page with an English menu, which is still foreign
@@ -47,8 +44,7 @@ def read_texts(argument: str) -> Texts:
     label, _, path = argument.partition("=")
     if label not in LANGUAGES or not Path(path).exists():
         raise SystemExit(f"{argument}: give LABEL=PATH with a label of {', '.join(LANGUAGES)} and a path that exists")
-    files = sorted(p for p in Path(path).rglob("*") if p.is_file()) if Path(path).is_dir() else [Path(path)]
-    return Texts(label, Path(path).stem, [text for file in files for text in _texts_of(file)])
+    return Texts(label, Path(path).stem, [text for file in text_files([path]) for text in _texts_of(file)])
 
 
 def _texts_of(file: Path) -> Iterator[str]:
@@ -73,7 +69,7 @@ def langid() -> Callable[[str], str] | None:
 def measure(groups: list[Texts], identify: Callable[[str], str]) -> tuple[dict[tuple[str, str], float], float]:
     """Share of right answers by (label, name), and the speed in MB of UTF-8 a second of processor time."""
     right: dict[tuple[str, str], float] = {}
-    identify("warm up: load what is loaded once")
+    identify("warm up: load what is loaded once, 两种语言")
     begin = time.process_time()
     answers = [[identify(text) for text in group.texts] for group in groups]
     seconds = time.process_time() - begin

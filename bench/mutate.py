@@ -15,50 +15,25 @@ import functools
 import random
 import re
 import sys
-import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from common import CONFIG, SAMPLE_PAGES, Page, cleaners_of, read_pages
 
-from data_pipeline import workers  # noqa: E402
-from data_pipeline.clean import apply  # noqa: E402
-from data_pipeline.cleaners import build_cleaners  # noqa: E402
-from data_pipeline.config import DataConfig, Source  # noqa: E402
-from data_pipeline.document import Cleaner, Document  # noqa: E402
-from data_pipeline.files import read  # noqa: E402
-from data_pipeline.formats import HEAD_BYTES, PAGE, recognise  # noqa: E402
-from data_pipeline.inputs import list_shards  # noqa: E402
-from data_pipeline.quarantine import CLEANING, WRITING, Place, Quarantine, condemned, watch  # noqa: E402
-from mindllm.config import UserError, load  # noqa: E402
+from data_pipeline import workers
+from data_pipeline.clean import apply
+from data_pipeline.document import Cleaner, Document
+from data_pipeline.quarantine import CLEANING, WRITING, Place, Quarantine, condemned, watch
 
 CHUNK = 500  # mutants a task
 SECONDS = 30  # of CPU time, after which a mutant counts as hanging
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 _TAG = re.compile(rb"<[^<>]{1,200}>")
-_ENTITIES = (
-    b"&amp;",
-    b"&#0;",
-    b"&#xD800;",
-    b"&#x110000;",
-    b"&#27;",
-    b"&nbsp",
-    b"&zwnj;",
-    b"&#x202e;",
-    b"&#99999999999;",
-)
-
-
-class Page(NamedTuple):
-    """A real page: where it is from, its bytes."""
-
-    name: str
-    data: bytes
+_ENTITIES = b"&amp; &#0; &#xD800; &#x110000; &#27; &nbsp &zwnj; &#x202e; &#99999999999;".split()
 
 
 class Result(NamedTuple):
@@ -149,40 +124,9 @@ def mutant(pages: Sequence[Page], seed: int, number: int) -> Page:
     return Page(name, data)
 
 
-def read_pages(inputs: Sequence[str]) -> list[Page]:
-    """All pages of folders, archives and folders of archives, in a stable order. Raises UserError without pages."""
-    pages: list[Page] = []
-    for text in inputs:
-        path = Path(text)
-        archives = sorted(path.rglob("*.tar.gz")) if path.is_dir() else [path] if text.endswith(".tar.gz") else []
-        for archive in archives:
-            pages.extend(_in_archive(archive))
-        if not archives:
-            documents = (d for shard in list_shards({"bench": Source(text)}, 1 << 24) for d in read(shard))
-            pages.extend(Page(d.id, d.meta["html"]) for d in documents if d.meta.get("html"))
-    if not pages:
-        raise UserError(f"{', '.join(inputs)}: no page in there")
-    return pages
-
-
 @functools.lru_cache(maxsize=1)
 def _kept_pages(inputs: tuple[str, ...]) -> list[Page]:
     return read_pages(inputs)
-
-
-def _in_archive(path: Path) -> Iterator[Page]:
-    with tarfile.open(path) as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            data = file.read() if file else b""
-            if recognise(member.name, data[:HEAD_BYTES], ())[0] == PAGE and data:
-                yield Page(f"{path.parent.name}/{member.name}", data)
-
-
-def cleaners_of(config: str) -> dict[str, Cleaner]:
-    """The cleaners of clean and refine, in their order."""
-    loaded = load(DataConfig, config)
-    return build_cleaners(loaded.clean, [], "") | build_cleaners(loaded.refine, [], "")
 
 
 def clean_page(page: Page, number: int, cleaners: dict[str, Cleaner]) -> Result:
@@ -232,11 +176,11 @@ def report(results: Sequence[Result]) -> int:
 def main() -> int:
     """The command line; the exit code is 1 if there was a failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="*", default=[str(ROOT / "samples" / "web")])
+    parser.add_argument("inputs", nargs="*", default=[str(SAMPLE_PAGES)])
     parser.add_argument("--num", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--config", default=str(ROOT / "configs" / "data" / "sample.yaml"))
+    parser.add_argument("--config", default=str(CONFIG))
     parser.add_argument("--only", type=int, help="number of the one mutant to run, without catching what it raises")
     options = parser.parse_args()
     if options.only is not None:

@@ -1,18 +1,21 @@
 """Speed of the repetition cleaner in MB of text a second and core, next to datatrove's Gopher filter if it is there.
 
-    python -m bench.repetition [FILE.txt ...]
+    python bench/repetition.py [PATH ...]
 
-Without files, the prose in samples/ is cut into documents of three sizes. CPU seconds of one process, so other load
-does not count. Pass one is `phrases`; the cleaner does that only on sites that have frequent phrases (`with site`).
+The texts (files, or folders of files; samples/prose without any) are cut into documents of three sizes. CPU seconds of
+one process, so other load does not count. Pass one is `phrases`; the cleaner does that only on sites that have frequent
+phrases (`with site`).
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from common import SAMPLE_TEXTS, read_text, text_files
 
 from data_pipeline.cleaners.repetition import Repetition, cut_phrases
 from data_pipeline.document import Document
@@ -21,15 +24,15 @@ from data_pipeline.phrases import find_phrases
 from data_pipeline.sites import collect_phrases
 from mindllm.text import num_han
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = (1000, 4000, 100_000)  # characters of a document
 LEAST = 2_000_000  # bytes that are timed
 
 
-def main(files: list[str]) -> None:
+def main() -> None:
     """Print a table: language, size of the documents, MB/s of each part."""
-    paths = [Path(f) for f in files] or sorted((ROOT / "samples" / "prose").rglob("*.md"))
-    texts = [path.read_text(encoding="utf-8") for path in paths]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", default=[SAMPLE_TEXTS], metavar="PATH")
+    texts = [read_text(path) for path in text_files(parser.parse_args().paths)]
     for name, chinese in (("zh", True), ("en", False)):
         whole = "\n\n".join(text for text in texts if (num_han(text) > len(text) / 4) == chinese)
         for size in SIZES if whole else ():
@@ -71,4 +74,4 @@ def rate(work: Callable[[str], object], documents: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -3,7 +3,7 @@
 One definition for both passes: sites.py counts the keys, site_phrases.py cuts what is frequent. A key is blind to
 numbers and spacing, so that "Page 3 of 12" is one phrase on all pages. What has to repeat on honest pages is no phrase:
 code, rows of tables, lines with a date, and all that is short. Keys are differences of running sums in numpy, without a
-loop over characters: 20 to 30 MB of text a second. Memory: 100 bytes a character of a piece of 64,000.
+loop over characters. Cost: 0.15 ms a text, and 35 MB/s of text. Memory: 100 bytes a character of a piece of 64,000.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Phrase statistics per web site: on how many documents of a site each phrase stands, for the repetition cleaner.
 
 Pass one counts each shard alone and writes its phrases (paragraphs, lines, sentences: data_pipeline.phrases) in 64
-groups by key, in runs of a million; pass two adds up one group of all shards at a time. Cost: one key a phrase (10 to
-20 MB of text a second and core). Memory: pass one about 100 MB, however large the shard; pass two 40 bytes per phrase
-(counted once a shard) in a 64th of all shards, plus 40 per phrase found twice.
+groups by key, in runs of a million; pass two adds up one group of all shards at a time. Cost: the keys of all phrases
+(10 to 20 MB/s and core for texts of some thousand characters). Memory: pass one about 100 MB, however large the shard;
+pass two 40 bytes per phrase (counted once a shard) in a 64th of all shards, plus 40 per phrase found twice.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(_TREES, max_size=6), st.booleans())
 def test_lists_fit_together(parts: list[str], with_comments: bool) -> None:
     html = "".join(parts)

@@ -333,7 +333,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=6))
 def test_text_is_visible_text_in_document_order(parts: list[str]) -> None:
     html = "<title>ATTRIBUTE title</title><body>" + " ".join(parts) + "</body>"
@@ -359,7 +359,7 @@ def _letters(text: str) -> str:
     return "".join(c for c in text if c.isalnum())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=6), st.lists(st.text(max_size=20), max_size=3))
 def test_select_keeps_something_and_drops_with_a_reason(parts: list[str], titles: list[str]) -> None:
     page = read_page("<body>" + " ".join(parts) + "</body>", comments=True)

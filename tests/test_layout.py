@@ -107,7 +107,7 @@ _ITEMS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(_ITEMS, max_size=6))
 def test_every_block_once_and_in_order(parts: list[str]) -> None:
     page = read_page("".join(parts))

@@ -12,18 +12,19 @@ from data_pipeline.cleaners.html import extract_text
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
+import common  # noqa: E402
 import mutate  # noqa: E402
 
 SAMPLES = [str(ROOT / "samples" / "web")]
 
 
 @pytest.fixture(scope="module")
-def pages() -> list[mutate.Page]:
-    return mutate.read_pages(SAMPLES)
+def pages() -> list[common.Page]:
+    return common.read_pages(SAMPLES)
 
 
 @pytest.mark.parametrize("num", [300, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_no_mutant_breaks_the_extractor(pages: list[mutate.Page], num: int) -> None:
+def test_no_mutant_breaks_the_extractor(pages: list[common.Page], num: int) -> None:
     for number in range(num):
         page = mutate.mutant(pages, 1, number)
         text = extract_text(page.data)
@@ -32,14 +33,14 @@ def test_no_mutant_breaks_the_extractor(pages: list[mutate.Page], num: int) -> N
         assert not mutate.CONTROLS.search(text), page.name
 
 
-def test_no_mutant_breaks_a_cleaner(pages: list[mutate.Page]) -> None:
-    cleaners = mutate.cleaners_of(str(ROOT / "configs" / "data" / "sample.yaml"))
+def test_no_mutant_breaks_a_cleaner(pages: list[common.Page]) -> None:
+    cleaners = common.cleaners_of(str(ROOT / "configs" / "data" / "sample.yaml"))
     results = [mutate.clean_page(mutate.mutant(pages, 2, i), i, cleaners) for i in range(150)]
     assert not [r for r in results if r.reason.startswith("error:")]
     assert {bool(r.reason) for r in results} == {True, False}  # some are kept, some are not
 
 
-def test_mutants_are_a_function_of_the_seed(pages: list[mutate.Page]) -> None:
+def test_mutants_are_a_function_of_the_seed(pages: list[common.Page]) -> None:
     first = [mutate.mutant(pages, 1, i) for i in range(60)]
     assert first == [mutate.mutant(pages, 1, i) for i in range(60)]
     assert first != [mutate.mutant(pages, 2, i) for i in range(60)]

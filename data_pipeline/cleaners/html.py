@@ -18,7 +18,7 @@ from data_pipeline.document import Document, Drop, Measure
 from data_pipeline.pages import extract, layout
 from data_pipeline.pages.blocks import Block, Page, read_page, visible_text
 from data_pipeline.pages.charset import decode
-from data_pipeline.pages.head import article_body, find_date, read_head
+from data_pipeline.pages.head import article_body, find_date, find_titles
 from data_pipeline.pages.mojibake import broken_share, repair
 from data_pipeline.pages.nesting import is_too_deep
 from data_pipeline.pages.remains import strip_markup_remains
@@ -29,6 +29,7 @@ _MAX_CONTROLS, _MAX_NULS = 0.1, 0.001  # shares of control bytes and NULs from w
 _SHORT, _LONG = 50, 200  # characters: less main text than _SHORT is none, if the body holds _LONG
 _SAMPLE = 20_000  # bytes that are looked at for control bytes
 _ALL_LINK = 0.95  # share of a line's characters in links from which it is a line of links
+_NO_C1 = dict.fromkeys(range(0x80, 0xA0))
 _CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\f\x1b")
 
 
@@ -81,15 +82,15 @@ class Html:
 
     def _read(self, html: str, source: str | bytes, document: Document) -> None:
         """Parse a page; set text, title, date, link_chars, page_chars and how the text was found."""
-        meta, head = document.meta, read_head(html)
-        main = _find_main(html, source, head.titles, self.comments)
+        meta, titles = document.meta, find_titles(html)
+        main = _find_main(html, source, titles, self.comments)
         document.text = f"{main.headline}\n\n{main.text}" if main.headline and self.headline else main.text
         meta["link_chars"] = num_text_chars("".join(b.text for b in main.blocks if b.links >= _ALL_LINK))
         meta["page_chars"] = num_visible_chars(visible_text(main.page))
         if main.source:
             meta["extraction"] = main.source
-        title = main.headline or next(iter(head.titles), "")
-        date = find_date(html, document.url, head.metas)
+        title = main.headline or next(iter(titles), "")
+        date = find_date(html, document.url)
         for key, value in (("title", " ".join(normalise(title).split())), ("date", date)):
             if value:
                 meta.setdefault(key, value)
@@ -102,7 +103,7 @@ def extract_text(html: bytes, url: str = "") -> str:
     text, charset = decode(html)
     if is_too_deep(text, html):
         return ""
-    main = _find_main(text, _parser_input(html, text, charset), read_head(text).titles, comments=False)
+    main = _find_main(text, _parser_input(html, text, charset), find_titles(text), comments=False)
     return _repair(main.text, {}) or ""
 
 
@@ -161,9 +162,12 @@ def _repair(text: str, meta: dict[str, Any]) -> str | None:
 
     What was repaired is noted in `meta`.
     """
-    if broken_share(text) > MAX_BROKEN:
+    broken = broken_share(text) > MAX_BROKEN
+    if broken and broken_share(text.translate(_NO_C1)) > MAX_BROKEN:
         return None
     text, kind = repair(text)
+    if broken and broken_share(text) > MAX_BROKEN:  # C1 controls count only now: UTF-8 read as Latin-1 is full of them
+        return None
     if kind:
         meta["mojibake"] = kind
     text, num_lines = strip_markup_remains(text)

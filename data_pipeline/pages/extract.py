@@ -12,7 +12,7 @@ them F1 is flat. Cost: .2 to .4 ms a page. No rule knows a site.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from data_pipeline.pages.blocks import CELL, HEAD, PRE, Block, Page
 from data_pipeline.pages.noise import OTHERS, POST, is_call, is_edge, is_loose, is_tail
@@ -71,27 +71,33 @@ def squash(text: str) -> str:
 def _drop_titles(page: Page, titles: list[str]) -> int | None:
     """Drop the blocks that repeat the page's title and what stands before it; the index of the headline's block."""
     first = None
-    sizes = [len(title.encode()) for title in titles] or [0]
-    low, high = 0.4 * min(sizes), min(3 * max(sizes), 600)
-    for index, block in enumerate(page.blocks):
-        if low <= block.size <= high and _may_be_title(block, titles) and _is_title(block, titles):
-            better = first is None or (_is_h1(page, block) and not _is_h1(page, page.blocks[first]))
-            if block.kind == HEAD and better:
-                first = index
-            block.dropped, block.good = "title", 0
+    for index in _may_be_titles(page, titles):
+        block = page.blocks[index]
+        if not _is_title(block, titles):
+            continue
+        better = first is None or (_is_h1(page, block) and not _is_h1(page, page.blocks[first]))
+        if block.kind == HEAD and better:
+            first = index
+        block.dropped, block.good = "title", 0
     if first is not None and _prose(page.blocks[:first]) < BEFORE * _prose(page.blocks):
         for block in page.blocks[:first]:
             block.dropped, block.good = block.dropped or "before", 0
     return first
 
 
-def _may_be_title(block: Block, titles: list[str]) -> bool:
-    """Whether the first letters agree, as comparing in full is slow."""
-    text = block.text
-    start = text[:3].lower()
-    if not start.isalnum():
-        start = squash(text[:6])
-    return any(start in title or title[:3] in text.lower() for title in titles)
+def _may_be_titles(page: Page, titles: list[str]) -> Iterator[int]:
+    """The blocks of a fitting size whose first letters agree: comparing in full is slow."""
+    if not titles:
+        return
+    sizes = [len(title.encode()) for title in titles]
+    low, high = 0.4 * min(sizes), min(3 * max(sizes), 600)
+    known, firsts = "\n".join(titles), {title[:4] for title in titles}
+    for index, block in enumerate(page.blocks):
+        if low <= block.size <= high:
+            text = block.text.lower()
+            start = text[:4] if text[:4].isalnum() else squash(text[:8])[:4]
+            if start in known or any([first in text for first in firsts]):
+                yield index
 
 
 def _is_title(block: Block, titles: list[str]) -> bool:
@@ -115,10 +121,10 @@ def _prose(blocks: Iterable[Block]) -> int:
 
 def _sums(page: Page, own: list[int]) -> list[int]:
     """For every element what it and its descendants hold, from what each holds itself."""
-    total, parents = own[:], page.parents
-    for element in range(len(parents) - 1, 0, -1):
-        if total[element]:
-            total[parents[element]] += total[element]
+    total = own[:]
+    for element, parent in zip(range(len(own) - 1, 0, -1), reversed(page.parents), strict=False):
+        if amount := total[element]:
+            total[parent] += amount
     return total
 
 

@@ -11,8 +11,7 @@ import datetime
 import html
 import json
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator
 
 MAX_TITLE = 300  # characters
 _HEAD_CHARS = 200_000  # searched at most
@@ -25,7 +24,6 @@ _DATE_NAMES = frozenset(
     "dc.date.issued dcterms.date dcterms.created sailthru.date parsely-pub-date weibo:article:create_at "
     "apub:time ptime".split()
 )
-_NAMES = _DATE_NAMES.union(_TITLE_NAMES)
 _NAME = re.compile(r"[\s\"'](?:property|name|itemprop)\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
 _LD_DATE = re.compile(r"\"datePublished\"\s*:\s*\"([^\"]{8,40})\"")
 _LD_BODY = re.compile(r"\"articleBody\"\s*:\s*(\"(?:[^\"\\]|\\.)*\")")
@@ -35,53 +33,52 @@ _ISO = re.compile(r"((?:19|20)\d\d)(?:(\d\d)(\d\d)|\s?[-/.ๅนด]\s?(\d\d?)\s?[-/.ๆ
 _TAG = re.compile(r"<[^<>]{1,300}>")
 
 
-class Head(NamedTuple):
-    """titles: what the page is called, most exact first.  metas: contents of its meta tags by name in lower case."""
-
-    titles: list[str]
-    metas: dict[str, str]
-
-
-def read_head(text: str) -> Head:
-    """What stands in the head of a decoded page."""
-    end = text.find("</head", 0, _HEAD_CHARS)
-    head = text[: end if end >= 0 else _HEAD_CHARS]
-    metas = _metas(head)
-    title = _TITLE.search(head, max(0, head.find("<title")))  # quick where it is in lower case
+def find_titles(text: str) -> list[str]:
+    """What the head calls the page: Open Graph's title and its like, then <title>."""
+    end = _head_end(text)
+    metas = _metas(text, end, _TITLE_NAMES)
+    title = _TITLE.search(text, max(0, text.find("<title", 0, end)), end)  # quick where it is in lower case
     titles = [metas[name] for name in _TITLE_NAMES if name in metas] + ([title[1]] if title else [])
-    return Head([t for t in map(_plain, titles) if t], metas)
+    return [t for t in map(_plain, titles) if t]
 
 
-def _metas(head: str) -> dict[str, str]:
-    """Contents of the meta tags asked for by name in lower case; the first of a name counts."""
+def _head_end(text: str) -> int:
+    end = text.find("</head", 0, _HEAD_CHARS)
+    return end if end >= 0 else min(len(text), _HEAD_CHARS)
+
+
+def _metas(text: str, end: int, names: Collection[str]) -> dict[str, str]:
+    """Contents of the meta tags before `end` that have one of these names; the first of a name counts."""
     found: dict[str, str] = {}
-    for start, end in _meta_tags(head):
-        named = _NAME.search(head, start, end)
-        if named is None or named[1].lower() not in _NAMES:  # taking all of them apart is slow
+    for start, stop in _meta_tags(text, end):
+        named = _NAME.search(text, start, stop)
+        if named is None or named[1].lower() not in names:  # taking all of them apart is slow
             continue
-        values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(head, start, end)}
+        values = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _ATTRIBUTE.finditer(text, start, stop)}
         if values.get("content"):
             found.setdefault(named[1].lower(), values["content"])
     return found
 
 
-def _meta_tags(head: str) -> Iterator[tuple[int, int]]:
-    """Where the meta tags begin and end."""
-    text = head if "<meta" in head else head.lower()
-    start = text.find("<meta")
+def _meta_tags(text: str, end: int) -> Iterator[tuple[int, int]]:
+    """Where the meta tags before `end` begin and stop."""
+    start = text.find("<meta", 0, end)
+    if start < 0:
+        text = text[:end].lower()
+        start = text.find("<meta")
     while start >= 0:
-        end = text.find(">", start, start + _MAX_TAG)
-        yield start, end if end >= 0 else start
-        start = text.find("<meta", start + 1)
+        stop = text.find(">", start, start + _MAX_TAG)
+        yield start, stop if stop >= 0 else start
+        start = text.find("<meta", start + 1, end)
 
 
 def _plain(value: str) -> str:
     return " ".join(html.unescape(value).split())[:MAX_TITLE]
 
 
-def find_date(text: str, url: str, metas: dict[str, str]) -> str:
+def find_date(text: str, url: str) -> str:
     """The day of publication as YYYY-MM-DD, by meta tags, JSON-LD, the first <time> or the address; "" if unknown."""
-    given = [value for name, value in metas.items() if name in _DATE_NAMES]
+    given = list(_metas(text, _head_end(text), _DATE_NAMES).values())
     for pattern in (_LD_DATE, _TIME):
         found = pattern.search(text)
         if found:

@@ -114,6 +114,7 @@ def broken_share(text: str) -> float:
     return (lost + controls) / len(text)
 
 
+@functools.lru_cache(maxsize=1)  # asked by broken_share, then by repair
 def _signs(text: str) -> int:
     """Which kinds of suspicious characters there are. memory: 6 bytes a character."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.int32)

@@ -39,6 +39,7 @@ _PICTURES = frozenset("photo photos pic picture wp-caption-text".split())
 _ROLES = frozenset("navigation banner contentinfo search dialog complementary alert".split())
 _STATES = frozenset("has is no not with without enable disable show can".split())  # "has-sidebar" is no side bar
 _SHORT = frozenset("ad ads adv more hot side foot tag tags meta hide hidden nav share print rank".split())
+_STARTS = {word[:3] for word in (*_NAMED, *_STEMS, *_COMMENTS, *_AUTHORS, *_PICTURES)}  # a quick look
 _MAX_PARTS = 3  # of a name, for its short words to count: "enableInArticleAds" is no advertisement
 _PART = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+")
 _DIGIT = re.compile("[0-9]")
@@ -76,7 +77,7 @@ def _name_noise(name: str) -> str:
         parts = name.replace("_", "-").split("-")  # the same, quicker
     else:
         parts = [part.lower() for part in _PART.findall(name)]
-    if not parts or parts[0] in _STATES:
+    if not any([part[:3] in _STARTS for part in parts]) or parts[0] in _STATES:
         return ""
     if not _COMMENTS.isdisjoint(parts):
         return "comment"

@@ -1,4 +1,4 @@
-"""The benches over pages: how collections are read, the measure of extraction, and the comparison with ours alone."""
+"""The benches: they start, read collections of pages, measure extraction, and compare with ours alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import base64
 import gzip
 import io
 import json
+import os
+import subprocess
 import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import clean_pages  # noqa: E402
+import common  # noqa: E402
 import extraction  # noqa: E402
 
 ENGLISH = "The ferry left the harbour at six in the morning."
@@ -36,6 +40,18 @@ def archive(path: Path, members: dict[str, bytes]) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+
+
+def test_every_script_runs_from_anywhere_and_is_in_the_table(tmp_path: Path) -> None:
+    scripts = sorted(p for p in (ROOT / "bench").glob("*.py") if p.name != "common.py")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([sys.executable, str(script), "--help"], **options) for script in scripts]
+    table = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+    for script, process in zip(scripts, started, strict=True):
+        out, _ = process.communicate()
+        assert process.returncode == 0 and out.startswith(f"usage: {script.name}"), script
+        assert f"| `{script.name}` |" in table and f"`python bench/{script.name}" in table, script
 
 
 def test_shingles_of_both_languages() -> None:
@@ -117,9 +133,21 @@ def test_pages_of_folders_and_archives(tmp_path: Path) -> None:
         {"x/c.html": page(ENGLISH), "x/d.html.gz": gzip.compress(page(CHINESE)), "x/notes.txt": b"no page"},
     )
     one, two = str(tmp_path / "one"), str(tmp_path / "two.tar.gz")
-    assert list(clean_pages.read_pages([one, two])) == [page(ENGLISH), page(CHINESE)] * 2
-    assert list(clean_pages.read_pages([one, two], "b.html")) == [page(CHINESE)]
-    assert list(clean_pages.read_pages([str(tmp_path)], "d.html")) == [page(CHINESE)]
+    assert [p.data for p in common.read_pages([one, two])] == [page(ENGLISH), page(CHINESE)] * 2
+    assert [p.data for p in common.read_pages([one, two], "b.html")] == [page(CHINESE)]
+    assert [p.data for p in common.read_pages([str(tmp_path)], "d.html")] == [page(CHINESE)]
+    with pytest.raises(SystemExit, match="no HTML pages here"):
+        common.read_pages([one], "c.html")
+
+
+def test_texts_of_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "一").mkdir()
+    (tmp_path / "一" / "b.txt").write_text(CHINESE, encoding="utf-8")
+    (tmp_path / "一" / "a.txt.gz").write_bytes(gzip.compress(ENGLISH.encode() + b"\xff"))
+    found = common.text_files([tmp_path, str(tmp_path / "一" / "b.txt")])
+    assert [common.read_text(path) for path in found] == [ENGLISH, CHINESE, CHINESE]
+    with pytest.raises(SystemExit, match="无: no such file"):
+        common.text_files([tmp_path, "无"])
 
 
 def test_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
