@@ -121,6 +121,8 @@ class _Reader:
                 continue
             what = kinds.get(tag, BLOCK)
             if what == INLINE:
+                if (kind == HEAD or tag == "sup") and _is_mark(child):
+                    continue
                 if pieces:
                     pieces.append(_blank_before(child))
                 linked = tag == "a" and child.attrs.get("href") is not None
@@ -225,6 +227,13 @@ def _is_wide(text: str) -> bool:
     )
 
 
+def _is_mark(node: LexborNode) -> bool:
+    """Whether it is an encyclopedia's "[edit]" beside a heading, or the number of a reference."""
+    return any(
+        word in (node.attrs.get("class") or "") for word in ("editsection", "reference", "edit-icon", "edit-link")
+    )
+
+
 def _blank_before(node: LexborNode) -> str:
     """The white space between a node and the one before it, comments aside."""
     before = node.prev
@@ -242,7 +251,9 @@ def _code(node: LexborNode, depth: int) -> Iterator[str]:
             yield child.text_content or ""
         elif kind == BREAK:
             yield "\n"
-        elif kind not in (SILENT, SKIPPED) and depth < MAX_DEPTH:
+        elif kind not in (SILENT, SKIPPED) and depth >= MAX_DEPTH:
+            yield from _deep_text(child)
+        elif kind not in (SILENT, SKIPPED):
             inner = "".join(_code(child, depth + 1))
             yield inner if kind == INLINE or not inner or inner.endswith("\n") else inner + "\n"
 

@@ -36,6 +36,7 @@ _STOPS = (*".!?。！？",)
 _MAX_SHORT = 5  # short blocks at one end that go: more are a list, not credits
 _LETTERS = re.compile(r"[^\W_]+")
 _TABLE = ("table", "thead", "tbody")
+_MAX_TITLE = 600  # bytes
 _TOP_BLOCKS = 12  # among which the headline stands
 
 
@@ -59,8 +60,14 @@ def select(page: Page, titles: Sequence[str]) -> str:
     kept = _drop_outside(page, live, best)
     _drop_calls(kept)
     top = _drop_ends(page, [block for block in kept if not block.dropped])
-    headline = blocks[first] if first is not None else top
+    headline = blocks[first] if first is not None else top or _only_h1(page)
     return headline.text if headline is not None else ""
+
+
+def _only_h1(page: Page) -> Block | None:
+    """The page's h1, if it has a single one: a headline in a header whose title reads otherwise."""
+    found = [block for block in page.blocks if _is_h1(page, block)]
+    return found[0] if len(found) == 1 and found[0].dropped and found[0].size < _MAX_TITLE else None
 
 
 def squash(text: str) -> str:
@@ -90,7 +97,7 @@ def _may_be_titles(page: Page, titles: list[str]) -> Iterator[int]:
     if not titles:
         return
     sizes = [len(title.encode()) for title in titles]
-    low, high = 0.4 * min(sizes), min(3 * max(sizes), 600)
+    low, high = 0.4 * min(sizes), min(3 * max(sizes), _MAX_TITLE)
     known, firsts = "\n".join(titles), {title[:4] for title in titles}
     for index, block in enumerate(page.blocks):
         if low <= block.size <= high:
@@ -334,7 +341,8 @@ def _drop_credits(blocks: Sequence[Block], where: str) -> None:
     num_short = 0
     for block in blocks:
         if not (_is_credit(block) or (where == "end" and is_tail(block.text, block.size))):
-            if num_short == _MAX_SHORT or not _is_fragment(block):
+            is_head = where == "start" and block.kind == HEAD  # of a section that follows
+            if num_short == _MAX_SHORT or is_head or not _is_fragment(block):
                 break
             num_short += block.kind != HEAD
         block.dropped = where

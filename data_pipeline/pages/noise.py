@@ -121,13 +121,19 @@ _EDGE = re.compile(
 )
 # What stands after an article: credits, calls to subscribe, notes on rights.
 _TAIL = re.compile(
-    r"contributed to this|^[\[(]?(?:additional )?(?:reporting|editing|writing|compiled)\b.{0,40} by\b|^follow\b"
-    r"|^(?:write|email|contact|reach)\b.*\bat\b|share (?:it|this)"
+    r"contributed to this|^[\[(]?(?:additional )?(?:reporting|editing|writing|compiled)\b.{0,40} by\b"
+    r"|^follow (?:us|him|her|them|me|@|(?-i:[A-Z]\w+(?:'s)?(?: \w+){0,3}) on)\b|^follow @"
+    r"|^(?:write|email|contact|reach)\b.*\bat\b|share (?:it|this)\b"
     r"|^this (?:article|story|post|content) (?:was|first|originally|appeared|is)"
     r"|^(?:for )?more (?:information|news|stories|on|from)|^(?:read|see|watch|listen) (?:more|also|next|live)"
-    r"|^originally published|^download\b|^get (?:more|the latest)|^(?:have|got) a (?:tip|story)|^copyright|^©"
-    r"|^[（(【\[]?(?:责任编辑|責任編輯|编辑|編輯|责编|責編|作者|来源|來源|声明|聲明|免责声明|免責聲明|特别声明|特別聲明|版权|版權"
-    r"|本文|更多|欢迎|歡迎|关注|關注|原标题|原標題|附|注|註|完[）)])",
+    r"|^originally published|^download (?:the|our|this)\b.{0,30}\bapps?\b|^get (?:more|the latest)"
+    r"|^(?:have|got) a (?:tip|story)"
+    r"|^copyright|^©"
+    r"|^[（(【\[]?(?:责任编辑|責任編輯|编辑|編輯|责编|責編|作者|来源|來源|声明|聲明|免责声明|免責聲明|特别声明|特別聲明|原标题|原標題"
+    r"|附|注|註)[:：]|^(?:版权|版權)(?:所有|归|歸|声明|聲明)|^(?:免责|免責|特别|特別)(?:声明|聲明)"
+    r"|^本文(?:来源|來源|由|转自|轉自|首发|首發|系|为|為|原载|原載|作者|仅|僅|已|经|經|禁止|不代表)"
+    r"|^更多(?:精彩|内容|內容|资讯|資訊|新闻|新聞|信息|报道|報導)|^(?:欢迎|歡迎)(?:关注|關注|扫|掃|订阅|訂閱|加入|下载|下載|转|轉)"
+    r"|^(?:关注|關注)(?:我们|我們|微信|公众号|公眾號|本)|^[（(]?完[）)]?$",
     re.IGNORECASE,
 )
 # Calls that stand anywhere in an article; those of one or two words only where a sentence begins with them.
