@@ -9,8 +9,9 @@
 | all of them also with .gz, .zst                                                 | the same (Parquet: not compressed) |
 | any other, or none                                                              | what the content shows, if it does |
 Content: gzip and zstd are undone whatever the suffix; WARC and Parquet are known by their first bytes; what begins like
-HTML is a page; what begins with a JSON object that has the source's text or html field is records. PDF, office
-documents, images, sound, video, archives, MHTML, XML feeds and program sources are not read: read:unknown_format.
+HTML is a page; what begins with a JSON object that has the source's text or html field is records; what is named as a
+page, but has no tag in its first 4 KB, is plain text. PDF, office documents, images, sound, video, archives, MHTML, XML
+feeds and program sources are not read: read:unknown_format.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def recognise(name: str, head: bytes, fields: Iterable[str]) -> tuple[str, str]:
         return (VALUES if pretty or _VALUES_START.match(start) else LINES), ""
     if _is_records(start, set(fields)):
         return (VALUES if _VALUES_START.match(start) else LINES), ""
-    return (kind, "") if kind != UNKNOWN else (UNKNOWN, "binary" if b"\0" in head else "text")
+    if kind == UNKNOWN:
+        return UNKNOWN, "binary" if b"\0" in head else "text"
+    return TEXT if kind == PAGE and start and not re.search(rb"[<\0]", _ascii(start)) else kind, ""
 
 
 def open_file(path: Path) -> tuple[io.BufferedReader, str]:

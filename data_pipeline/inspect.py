@@ -150,13 +150,15 @@ def find_document(config: InspectConfig) -> Document:
 
 
 def _documents(path: Path, config: DataConfig) -> Iterable[Document]:
+    return _rows_of_stage(path) if _is_stage_shard(path) else read(_as_input(path, config))
+
+
+def _is_stage_shard(path: Path) -> bool:
+    """Whether a stage has written the file; what is damaged is none: the reader of inputs says how."""
     try:
-        with pq.ParquetFile(path) if path.suffix == ".parquet" else io.BytesIO() as file:
-            if isinstance(file, pq.ParquetFile) and set(file.schema_arrow.names) >= _OURS:
-                return _rows_of_stage(path)
+        return path.suffix == ".parquet" and set(pq.read_schema(path).names) >= _OURS
     except (OSError, pa.ArrowException):
-        pass  # damaged: the reader of inputs says how
-    return read(_as_input(path, config))
+        return False
 
 
 def _rows_of_stage(path: Path) -> Iterator[Document]:

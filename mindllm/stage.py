@@ -22,16 +22,9 @@ from typing import Any
 import mindllm
 from mindllm.config import UserError
 
-_VERSIONED = (
-    "torch",
-    "numpy",
-    "pyarrow",
-    "sentencepiece",
-    "transformers",
-    "deepspeed",
-    "lm_eval",
-    "rensa",
-    "resiliparse",
+_VERSIONED = tuple(
+    "ahocorasick_rs deepspeed fastwarc lm_eval numpy opencc pyarrow rensa resiliparse scikit-learn selectolax"
+    " sentencepiece torch transformers".split()
 )
 _SAMPLED_BYTES = 1 << 20
 _CLEARING = {"hash": "clearing"}  # the plan of a folder that is being emptied: what is left in it is good for nothing

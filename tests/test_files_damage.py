@@ -61,7 +61,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line, long = b'{"text": "%b"}\n', b"x" * 350
     bodies = (http(b"<" * 100), http(b"<" * 101), http(gzip.compress(b"<" * 101), "Content-Encoding: gzip"))
     files_of = {
-        "a.html": b"x" * 100, "b.html": b"x" * 101, "c.txt.gz": gzip.compress(long), "d.html.zst": zstd(long),
+        "a.html": b"<" * 100, "b.html": b"<" * 101, "c.txt.gz": gzip.compress(long), "d.html.zst": zstd(long),
         "e.jsonl": line % b"good" + line % long + line % b"after", "f.jsonl": line % long,
         "g.parquet": parquet([{"text": "字" * 34}]), "h.warc": b"".join(map(record, bodies)),
     }  # fmt: skip
@@ -72,7 +72,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("b.html", "c.txt.gz", "d.html.zst", "e.jsonl#1", "f.jsonl#0", "g.parquet#0", "h.warc#1", "h.warc#2")
     assert large == {f"web/{name}" for name in names}
     assert {k: v for k, v in found.items() if k not in large} == {
-        "web/a.html": b"x" * 100, "web/e.jsonl#0": "good", "web/e.jsonl#2": "after", "web/h.warc#0": b"<" * 100,
+        "web/a.html": b"<" * 100, "web/e.jsonl#0": "good", "web/e.jsonl#2": "after", "web/h.warc#0": b"<" * 100,
     }  # fmt: skip
 
 

@@ -49,7 +49,11 @@ def test_a_page_is_a_page_whatever_its_suffix(name: str, head: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "head", "kind"),
     [
-        ("a.html", b"no tag at all", PAGE),
+        ("a.html", b"no tag at all", TEXT),
+        ("a.php", "第一行\n第二行 &amp; 3 > 2".encode(), TEXT),
+        ("a.htm", "無標籤".encode("utf-16"), TEXT),
+        ("a.html", b"a binary\0 one", PAGE),
+        ("a.html", b"text, then <p>", PAGE),
         ("a.html", b"", PAGE),
         ("a.php", b"<b>bold", PAGE),
         ("a.txt", "她说 <b>".encode(), TEXT),

@@ -10,12 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from data_pipeline.pages.blocks import HEAD, PRE, Block, Page
-from data_pipeline.pages.noise import OTHERS, POST, is_edge, is_loose
+from data_pipeline.pages.noise import OTHERS, POST, REST, SPARED, SPARED_COMMENTS, SPARED_LAYOUT, is_edge, is_loose
 
-SPARED = 0.4  # share of the page's prose from which on a marked element is no boilerplate
-SPARED_LAYOUT = 0.8  # the same for all elements together that carry one word of layout
-SPARED_COMMENTS = 0.95
-REST = 300  # bytes of prose that must be left, for the texts of others and calls to go
 DECAY = 0.7  # of a score, a level
 BODY_FACTOR = 3.0  # schema.org's articleBody
 NEAR = 1500  # bytes of prose after the title that count twice

@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from data_pipeline.pages.blocks import CELL, HEAD, PRE, Block, Page
-from data_pipeline.pages.centre import FIRM, REST, count_prose, find_boilerplate, find_centre, prose_by_element, sums
-from data_pipeline.pages.noise import is_call, is_edge, is_tail
+from data_pipeline.pages.centre import FIRM, count_prose, find_boilerplate, find_centre, prose_by_element, sums
+from data_pipeline.pages.noise import REST, is_call, is_edge, is_tail
 
-BEFORE = 0.5  # share of the prose that may stand before the title, and go
+# Share of the prose that may stand before the title, and go; if the heading is the whole title.
+BEFORE, BEFORE_EXACT = 0.5, 0.7
 LINKED_LIST, LINKED, ALL_LINKED = 0.5, 0.8, 0.95  # share of links from which an element, a block, a sentence goes
 SHORT = 60  # bytes: a fragment
 _ENDS = (*".!?。！？；;…”\"'’）)」』】》>",)
@@ -74,7 +75,8 @@ def _drop_titles(page: Page, titles: list[str]) -> int | None:
         if block.kind == HEAD and better:
             first = index
         block.dropped, block.good = "title", 0
-    if first is not None and count_prose(page.blocks[:first]) < BEFORE * count_prose(page.blocks):
+    share = BEFORE_EXACT if first is not None and squash(page.blocks[first].text) in titles else BEFORE
+    if first is not None and count_prose(page.blocks[:first]) < share * count_prose(page.blocks):
         for block in page.blocks[:first]:
             block.dropped, block.good = block.dropped or "before", 0
     return first

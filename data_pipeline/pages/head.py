@@ -36,7 +36,10 @@ _TAG = re.compile(r"<[^<>]{1,300}>")
 def find_titles(text: str) -> list[str]:
     """What the head calls the page: Open Graph's title and its like, then <title>."""
     end = _head_end(text)
-    metas = _metas(text, end, _TITLE_NAMES)
+    place = text.find("og:title", 0, end)  # nearly all pages have it; going through all tags takes five times as long
+    start = text.rfind("<meta", 0, place) if place >= 0 else 0
+    metas = _metas(text[start : place + _MAX_TAG], _MAX_TAG, _TITLE_NAMES) if place >= 0 and start >= 0 else {}
+    metas = metas if "og:title" in metas else _metas(text, end, _TITLE_NAMES)
     title = _TITLE.search(text, max(0, text.find("<title", 0, end)), end)  # quick where it is in lower case
     titles = [metas[name] for name in _TITLE_NAMES if name in metas] + ([title[1]] if title else [])
     return [t for t in map(_plain, titles) if t]

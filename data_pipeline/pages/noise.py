@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 
+# Shares of the prose from which on marked elements are spared: a single one; all with one word of layout; comments.
+SPARED, SPARED_LAYOUT, SPARED_COMMENTS = 0.4, 0.8, 0.95
+REST = 300  # bytes of prose that must be left, for the texts of others and calls to go
+
 # Parts of layout: no part of the article, unless nearly all prose of the page lies in them.
 _LAYOUT = frozenset(
     "side aside foot header heads nav navs navbar menu ad ads adv promo promos hot ranking teaser teasers more crumb "
@@ -90,6 +94,19 @@ def _name_noise(name: str) -> str:
     return ""
 
 
+def may_be_spared(word: str, size: int, size_of_word: int, prose: int) -> bool:
+    """Whether a marked element might be main text, from the bytes of its text and of all elements with its word.
+
+    prose: bytes of prose outside marked elements. True where the rules of centre.py could spare it.
+    """
+    if prose < REST:
+        return True
+    if word == "comment" or word.startswith(OTHERS):
+        return False
+    share = SPARED if is_loose(word) else SPARED_LAYOUT
+    return size * (1 - SPARED) >= SPARED * prose or size_of_word * (1 - share) >= share * prose
+
+
 def is_loose(word: str) -> bool:
     """Whether a word of `find_noise` is one that often names main text, too."""
     return word in _LOOSE
@@ -125,7 +142,7 @@ _TAIL = re.compile(
     r"|^follow (?:us|him|her|them|me|@|(?-i:[A-Z]\w+(?:'s)?(?: \w+){0,3}) on)\b|^follow @"
     r"|^(?:write|email|contact|reach)\b.*\bat\b|share (?:it|this)\b"
     r"|^this (?:article|story|post|content) (?:was|first|originally|appeared|is)"
-    r"|^(?:for )?more (?:information|news|stories|on|from)|^(?:read|see|watch|listen) (?:more|also|next|live)"
+    r"|^(?:for )?more (?:information|news|stories|on|from)|^(?:read|see|watch|listen) (?:more|also|next|live)\b(?! of\b)"
     r"|^originally published|^download (?:the|our|this)\b.{0,30}\bapps?\b|^get (?:more|the latest)"
     r"|^(?:have|got) a (?:tip|story)"
     r"|^copyright|^©"

@@ -97,10 +97,6 @@ class Facts:
     lost_sites: dict[str, int] = field(default_factory=dict)  # documents of sites that kept none, largest first
     failures: dict[str, int] = field(default_factory=dict)  # documents by reason, for reasons that begin with FAILURES
 
-    def reason_index(self) -> dict[tuple[int, str], int]:
-        """(stage, reason) -> its position in `reasons`."""
-        return {reason: number for number, reason in enumerate(self.reasons)}
-
 
 def read_facts(run: Path) -> Facts:
     """Read all that the stages of a run have counted; stages that are not complete are only named."""
