@@ -1,8 +1,8 @@
 """Runs cleaners over shards (verbs clean and refine): one input shard in, one Parquet shard of the same name out.
 
-Each shard is one task: kept documents, dropped ones with their reason, and counts, written in that order of reversed
-importance (dropped, counts, kept last), so that a kept shard on disk means that all three are there. No document ends
-the run: what a cleaner raises is its reason to go, and what hangs or kills the process is found by quarantine.py.
+Each shard is one task. It writes the dropped documents with their reasons first, then the counts, the kept documents
+last: a kept shard on disk means that all three are there. No document ends the run: what a cleaner raises is its reason
+to go, and what hangs or kills the process is found by quarantine.py.
 Memory: one row group.
 """
 

@@ -2,7 +2,7 @@
 
 Lines are compared first, then the units (a CJK character, a word) inside lines that changed. Every step is bounded,
 since difflib can be cubic: common beginnings and ends are taken off in linear time, and what is still too large is
-listed without order (lines) or shown as a whole (units): below a second for texts of 5 MB. Memory: some copies of both.
+listed without order (lines) or shown as a whole (units): about a second for texts of 5 MB. Memory: some copies of both.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _group(root: Path, found: list[str], shard_bytes: int) -> Iterator[list[str]
 
 def new_document(shard: InputShard, id: str, url: str = "", **meta: Any) -> Document:
     """An empty document of a shard: `id` is the file's name, and behind # the place in it; `meta` is made writable."""
-    parts = Path(id.partition("#")[0]).parts
+    parts = Path(id).parts
     site = spell_out(_host(url) or (parts[0] if len(parts) > 1 else shard.source))
     site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
     meta = {key: spell_out(value) if isinstance(value, str) else value for key, value in meta.items()}

@@ -67,3 +67,6 @@ def test_sites(tmp_path: Path) -> None:
     assert {d.url: d.site for d in read_all(tmp_path)} == urls
     (tmp_path / "b.html").write_bytes(HTML)
     assert [d.site for d in read_all(tmp_path / "b.html")] == ["web"]
+    (tmp_path / "语言 C#").mkdir()
+    (tmp_path / "语言 C#" / "c.html").write_bytes(HTML)
+    assert [d.site for d in read_all(tmp_path) if d.id.endswith("c.html")] == ["语言 c#"]

@@ -6,11 +6,13 @@ import importlib.util
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("mindllm", "data_pipeline", "eval")
 TEXT = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)
 PAGES = [p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")] if p.exists()]
@@ -61,6 +63,16 @@ def test_what_a_target_runs_is_there(venv: Path, target: str) -> None:
         assert (ROOT / script).is_file(), script
     if not set(modules) & {"pytest", "mindllm.doctor"} and modules:
         assert configs and "run=runs/demo" in output
+
+
+def test_the_image_makes_a_folder_for_every_package() -> None:
+    """It installs them before it has their code; setuptools ends where a folder is missing."""
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for top in PACKAGES for path in (ROOT / top).rglob("__init__.py")}
+    assert {Path(name.replace(".", "/")) for name in packages} == folders
+    (made,) = re.findall(r"mkdir -p (.*) && make setup", (ROOT / "Dockerfile").read_text())
+    found = {parent for path in map(Path, made.split()) for parent in (path, *path.parents)}
+    assert folders <= found
 
 
 def test_variables_reach_the_commands(venv: Path) -> None:

@@ -189,7 +189,7 @@ def test_folds() -> None:
 
 
 def test_config(tmp_path: Path) -> None:
-    path = Path(__file__).resolve().parent.parent / "configs" / "data" / "quality.yaml"
+    path = Path(__file__).resolve().parent.parent / "configs" / "quality" / "default.yaml"
     shipped = load(TrainQualityConfig, path, ["good=a", "bad=b", "run=r"])
     assert shipped == TrainQualityConfig("a", "b", "r", "r/quality.safetensors"), "the file shows the defaults"
     wrong = ["sizes=[2,1]", "bits=99", "strength=0", "valid_fraction=1", "max_chars=0", "seed=-1"]

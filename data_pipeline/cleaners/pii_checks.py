@@ -1,7 +1,7 @@
 """Checks of numbers that are private data: check digits, issuers, dates, address ranges. Pure functions of strings.
 
 A check digit alone is right for one random number in ten, so every rule here looks at length, first digits or dates,
-too, and pii.py at what stands before. Cost: a few microseconds a call; only candidates of the patterns get here.
+too, and pii_numbers.py at what stands before. Cost: a few microseconds a call; only candidates get here.
 """
 
 from __future__ import annotations

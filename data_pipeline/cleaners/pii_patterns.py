@@ -1,4 +1,4 @@
-"""What private data looks like: the patterns of candidates, and of the words that stand before and after them.
+"""What private data looks like: the pattern that finds places worth a look, and the patterns of candidates there.
 
 Two kinds of patterns. TRIGGER runs over the whole text and finds the few places that are worth a look: it begins with
 one set of characters, which Python's re skips to (15 ns a character). All others run on a short window around such a
@@ -115,7 +115,7 @@ PHONE = re.compile(
     )
     + f"){RIGHT}"
 )
-# The digits of a number with country code are counted by pii.py.
+# The digits of a number with country code are counted by pii_numbers.py.
 INTERNATIONAL = re.compile(
     rf"\(?(?:\+ ?|00(?=[1-9]))(?:\([1-9][0-9]{{0,3}}\)|[1-9][0-9]{{0,14}}+\)?)"
     rf"(?:(?:[ .-][ (]?|\(|(?<=\)))[0-9]{{1,12}}+\)?){{0,7}}"

@@ -81,12 +81,17 @@ def _plain(value: str) -> str:
 
 def find_date(text: str, url: str) -> str:
     """The day of publication as YYYY-MM-DD, by meta tags, JSON-LD, the first <time> or the address; "" if unknown."""
-    given = list(_metas(text, _head_end(text), _DATE_NAMES).values())
-    for pattern in (_LD_DATE, _TIME):
-        found = pattern.search(text)
+    return next((date for date in map(_iso_date, _given_dates(text)) if date), "") or _url_date(url)
+
+
+def _given_dates(text: str) -> Iterator[str]:
+    """What the page gives as its date, the surest first; the later ones are slow to find."""
+    yield from _metas(text, _head_end(text), _DATE_NAMES).values()
+    for marker, pattern in (("datePublished", _LD_DATE), ("<time", _TIME)):
+        place = text.find(marker)  # ten times as quick as the pattern
+        found = pattern.search(text, max(0, place - 1)) if place >= 0 else None
         if found:
-            given.append(found[1])
-    return next((date for date in map(_iso_date, given) if date), "") or _url_date(url)
+            yield found[1]
 
 
 def _iso_date(value: str) -> str:

@@ -84,9 +84,9 @@ class Scan:
 
 
 def _has_place(lowest: dict[int, Any], key: int) -> bool:
-    """Whether `key` is among the NUM_EXAMPLES lowest; the highest makes room. What went cannot come back: it was not.
+    """Whether `key` is among the NUM_EXAMPLES lowest so far; if it is new there, the highest makes room.
 
-    So the lowest of a whole are the lowest of the lowest of its parts, in any order.
+    What made room is not among the lowest of the whole, so the outcome is the same in any order, and for any parts.
     """
     if key in lowest or len(lowest) < NUM_EXAMPLES:
         return True
