@@ -27,7 +27,7 @@ from mindllm.text import language, normalise
 MAX_BROKEN = 0.05  # share of U+FFFD and the like from which on a text is none
 _MAX_CONTROLS, _MAX_NULS = 0.1, 0.001  # shares of control bytes and NULs from which a file is no page
 _SHORT, _LONG = 50, 200  # characters: less main text than _SHORT is none, if the body holds _LONG
-_SAMPLE = 20_000  # bytes that are looked at for control bytes
+_SAMPLE = 4_000  # bytes that are looked at for control bytes
 _ALL_LINK = 0.95  # share of a line's characters in links from which it is a line of links
 _NO_C1 = dict.fromkeys(range(0x80, 0xA0))
 _CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\f\x1b")

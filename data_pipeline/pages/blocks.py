@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from data_pipeline.pages.noise import find_noise, may_be_spared
+from data_pipeline.pages.noise import find_noise, is_sparing, may_be_spared
 
 INLINE, BLOCK, BREAK, RULE, SKIPPED, SILENT, PRE, CELL, ITEM, HEAD, PARAGRAPH, CAPTION = range(12)
 _TAGS = {
@@ -127,11 +127,14 @@ class _Reader:
 
         White space between tags is passed over, a third of all nodes, and looked up where text stands before it.
         """
-        pieces, kinds = self._pieces, _KINDS
+        pieces, lines, kinds = self._pieces, self._lines, _KINDS
         for child in node.iter(include_text=True, skip_empty=True):
             tag = child.tag or ""
             if tag == "-text":
-                self._add_text(child.text_content or "")
+                text = child.text_content or ""
+                pieces.append(text)
+                if self._in_link:
+                    self._linked += len(text.strip())
                 continue
             what = kinds.get(tag, BLOCK)
             if what == INLINE:
@@ -148,20 +151,18 @@ class _Reader:
             elif what == SKIPPED:
                 self.page.skipped.append(child)
             elif what != SILENT:
-                if pieces or self._lines:
+                if pieces or lines:
                     self.flush(element, kind)
                 if what != RULE:
                     self._enter(child, tag, what, element, depth + 1)
 
-    def _add_text(self, text: str) -> None:
-        self._pieces.append(text)
-        if self._in_link:
-            self._linked += len(text.strip())
-
     def _read_inline(self, node: LexborNode, element: int, kind: int, depth: int) -> None:
         only = node.first_child
         if only is not None and only.is_text_node and only.next is None:  # most of them; saves a loop
-            self._add_text(only.text_content or "")
+            text = only.text_content or ""
+            self._pieces.append(text)
+            if self._in_link:
+                self._linked += len(text.strip())
         elif depth < MAX_DEPTH:
             self.walk(node, element, kind, depth)
         else:
@@ -188,14 +189,14 @@ class _Reader:
         deferred, self._deferred = self._deferred or [], None
         blocks, noise = self.page.blocks, self.page.noise
         prose = sum(block.good for block in blocks)
-        sizes = [len("".join(d.node.text().split()).encode("utf-8", "ignore")) for d in deferred] if prose else []
+        sizes = [_text_size(d.node) if is_sparing(noise[d.element]) else 0 for d in deferred]
         words: dict[str, int] = {}
-        for d, size in zip(deferred, sizes, strict=False):
+        for d, size in zip(deferred, sizes, strict=True):
             words[noise[d.element]] = words.get(noise[d.element], 0) + size
         for number in range(len(deferred) - 1, -1, -1):  # the last first, so that places stay right
             d = deferred[number]
             word = noise[d.element]
-            if prose and not may_be_spared(word, sizes[number], words[word], prose):
+            if not may_be_spared(word, sizes[number], words[word], prose):
                 self.page.skipped.append(d.node)
                 continue
             later = blocks[d.place :]
@@ -271,6 +272,11 @@ def _is_wide(text: str) -> bool:
     return all(
         "\u3001" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" or c >= "\U00020000" for c in text[-1:] + text[:1]
     )
+
+
+def _text_size(node: LexborNode) -> int:
+    """Bytes of text in an element, white space aside."""
+    return len("".join(node.text().split()).encode("utf-8", "ignore"))
 
 
 def _is_mark(node: LexborNode) -> bool:

@@ -48,12 +48,10 @@ def find_boilerplate(page: Page) -> list[bool]:
     """For every element whether it lies in boilerplate."""
     prose = sums(page, prose_by_element(page, page.blocks))
     spared = _spared_words(page, prose)
-    inside = [False] * len(page.parents)
-    for element in range(1, len(page.parents)):
-        word = page.noise[element]
-        inside[element] = inside[page.parents[element]] or (
-            word != "" and word not in spared and _is_marked(word, prose[element], prose[0])
-        )
+    inside = [False]
+    for word, parent, amount in zip(page.noise[1:], page.parents[1:], prose[1:], strict=True):
+        marked = word != "" and word not in spared and _is_marked(word, amount, prose[0])
+        inside.append(marked or inside[parent])
     return inside
 
 
@@ -65,15 +63,20 @@ def _is_marked(word: str, prose: int, total: int) -> bool:
 def _spared_words(page: Page, prose: list[int]) -> set[str]:
     """The words that mark nearly all prose of this page: here they name the main text (a thread's "reply")."""
     held: dict[str, int] = {}
-    above: list[frozenset[str]] = [frozenset()] * len(page.parents)
-    for element in range(1, len(page.parents)):
-        word, words = page.noise[element], above[page.parents[element]]
-        if word and word not in words:
+    for element, word in enumerate(page.noise):
+        if word and prose[element] and not _lies_in(page, element, word):
             held[word] = held.get(word, 0) + prose[element]
-            words = words | {word}
-        above[element] = words
     total = prose[0]
     return {word for word, amount in held.items() if _is_spared(word, amount, total)}
+
+
+def _lies_in(page: Page, element: int, word: str) -> bool:
+    """Whether an element further out has the same word."""
+    while element > 0:
+        element = page.parents[element]
+        if page.noise[element] == word:
+            return True
+    return False
 
 
 def _is_spared(word: str, amount: int, total: int) -> bool:

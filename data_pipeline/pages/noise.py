@@ -101,10 +101,15 @@ def may_be_spared(word: str, size: int, size_of_word: int, prose: int) -> bool:
     """
     if prose < REST:
         return True
-    if word == "comment" or word.startswith(OTHERS):
+    if not is_sparing(word):
         return False
     share = SPARED if is_loose(word) else SPARED_LAYOUT
     return size * (1 - SPARED) >= SPARED * prose or size_of_word * (1 - share) >= share * prose
+
+
+def is_sparing(word: str) -> bool:
+    """Whether an element with this word is spared for what it holds: not comments, and not other texts."""
+    return word != "comment" and not word.startswith(OTHERS)
 
 
 def is_loose(word: str) -> bool:
