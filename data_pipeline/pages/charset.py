@@ -33,8 +33,7 @@ def decode(data: bytes, http_charset: str = "") -> tuple[str, str]:
         return data.decode(), "utf-8"
     except UnicodeDecodeError as error:
         if not _is_nearly_utf8(data, error):
-            charset = _detect(data, http_charset)
-            return data.decode(charset, "replace"), charset
+            return _detect(data, http_charset)
     return data.decode("utf-8", "replace"), "utf-8"
 
 
@@ -50,15 +49,18 @@ def _is_nearly_utf8(data: bytes, error: UnicodeDecodeError) -> bool:
     return text.count("\ufffd") < _MANY_BROKEN * (len(text) - len(text.encode("ascii", "ignore")))
 
 
-def _detect(data: bytes, http_charset: str) -> str:
-    """A Python codec name. A few bytes of Chinese look like Greek or Western; there a declared CJK charset wins."""
+def _detect(data: bytes, http_charset: str) -> tuple[str, str]:
+    """(text, codec name). A few bytes of Chinese look like Greek or Western; there a declared CJK charset wins."""
     meta = _META_CHARSET.search(data[:4096])
     declared = [_known(http_charset), _known(meta[1].decode("ascii", "ignore") if meta else "")]
-    chinese = [c for c in declared if c in _CODECS.values() and _decodes(data, c)]
     detected = _known(detect_encoding(data, html5_compatible=False) or "")
-    if chinese and detected not in _CODECS.values():
-        return chinese[0]
-    return next((c for c in [detected, *declared] if c and not c.startswith("utf")), "cp1252")
+    if detected not in _CODECS.values():
+        for charset in dict.fromkeys(c for c in declared if c in _CODECS.values()):
+            text = _decode_strictly(data, charset)
+            if text is not None:
+                return text, charset
+    charset = next((c for c in [detected, *declared] if c and not c.startswith("utf")), "cp1252")
+    return data.decode(charset, "replace"), charset
 
 
 def _known(charset: str) -> str:
@@ -67,9 +69,8 @@ def _known(charset: str) -> str:
     return _CODECS.get(name.lower(), name.lower())
 
 
-def _decodes(data: bytes, charset: str) -> bool:
+def _decode_strictly(data: bytes, charset: str) -> str | None:
     try:
-        data.decode(charset)
+        return data.decode(charset)
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
