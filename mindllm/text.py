@@ -52,6 +52,7 @@ _LINE_ENDS = ((0x85, 0x85), (0x2028, 0x2029))
 _WIDE_SPACES = ((0xE5E5, 0xE5E5),)  # what GB18030 makes of A3A0, a wide space on many Chinese pages
 _ASCII_JUNK = bytes(p for low, high in _JUNK for p in range(low, high + 1) if p < 0x80)
 _KEPT, _DROPPED = -1, -2
+_QUOTES = "“”‘’"  # Chinese or not by what stands beside them
 _BLANK_LINES = re.compile(r"\n{3,}")
 # What a character is to a unit: a part of a word, or a unit of its own (0: neither).
 _IN_WORD, _ALONE = 1, 2
@@ -127,6 +128,28 @@ def normalise(text: str) -> str:
             text = points.tobytes().decode("utf-32-le")
     text = "\n".join([line.rstrip(" \t\u3000") for line in text.split("\n")])
     return (_BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
+
+
+def unwrap(text: str) -> str:
+    """White space collapsed to single blanks; a line that wraps inside Chinese leaves none, as in print."""
+    if text.isascii() or "\n" not in text:
+        return " ".join(text.split())
+    pieces: list[str] = []
+    for line in text.split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        if pieces and not (_is_wide(pieces[-1][-2:].rstrip(_QUOTES)) and _is_wide(words[0][:2].lstrip(_QUOTES))):
+            pieces.append(" ")
+        pieces.append(" ".join(words))
+    return "".join(pieces)
+
+
+def _is_wide(text: str) -> bool:
+    """Whether it begins and ends with Han, kana, or punctuation written with them; Hangul is written with blanks."""
+    return all(
+        "\u3001" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" or c >= "\U00020000" for c in text[-1:] + text[:1]
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -45,7 +45,7 @@ OWNERS = {  # external package -> the files that know it
     "rich": ["*"],
     "safetensors": ["data_pipeline/cleaners/quality.py"],
     "scipy": ["data_pipeline/minhash.py", "data_pipeline/train_quality.py"],
-    "selectolax": ["data_pipeline/pages/blocks.py"],
+    "selectolax": ["data_pipeline/pages/blocks.py", "data_pipeline/pages/nodes.py"],
     "sentencepiece": ["mindllm/tokenizer.py"],
     "sklearn": ["data_pipeline/train_quality.py"],
     "threadpoolctl": ["data_pipeline/train_quality.py"],

@@ -9,41 +9,39 @@ bytes a block.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from data_pipeline.pages.nodes import (
+    BLOCK,
+    BREAK,
+    CAPTION,
+    HEAD,
+    INLINE,
+    KINDS,
+    MAX_DEPTH,
+    PARAGRAPH,
+    PRE,
+    RULE,
+    SILENT,
+    SKIPPED,
+    blank_before,
+    code_text,
+    deep_text,
+    is_mark,
+    text_size,
+)  # fmt: skip
 from data_pipeline.pages.noise import find_noise, is_sparing, may_be_spared
+from mindllm.text import unwrap
 
-INLINE, BLOCK, BREAK, RULE, SKIPPED, SILENT, PRE, CELL, ITEM, HEAD, PARAGRAPH, CAPTION = range(12)
-_TAGS = {
-    INLINE: "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr picture q rb rp "
-    "rt ruby s samp small source span strike strong sub sup time tt u var wbr map area",
-    BREAK: "br",
-    RULE: "hr",
-    # never main content, but seen by the reader
-    SKIPPED: "nav footer menu select button textarea dialog",
-    SILENT: "script style noscript template svg math iframe object embed canvas audio video input head title link meta "
-    "frameset noframes applet datalist progress meter -comment",
-    PRE: "pre listing xmp plaintext",
-    CELL: "td th",
-    ITEM: "li dt dd",
-    HEAD: "h1 h2 h3 h4 h5 h6",
-    PARAGRAPH: "p",
-    CAPTION: "figcaption caption",
-}
-_KINDS = {tag: kind for kind, tags in _TAGS.items() for tag in tags.split()}
 _TAG_NOISE = {"aside": "aside", "header": "header", "figcaption": "caption", "caption": "caption"}
 _NEVER_NOISE = frozenset("article main blockquote ul ol dl pre form".split())
 _READ_AT_ONCE = ("", "header")  # a header may hold the headline
 _PLAIN = frozenset("table tbody thead tfoot tr td th dt dd h1 h2 h3 h4 h5 h6".split())  # their attributes are not read
-# Deeper elements are read as plain text: no page nests so deep for a reason, and Python's stack is finite.
-MAX_DEPTH = 200
 GOOD_SIZE = 40  # bytes, below which a block is no prose
 GOOD_LINKS = 0.34  # share of its characters in links, from which on it is none
 _MARKS = re.compile(r"[.,;:!?](?=\s|$|[\"'”’)])|[。，；：！？、…؟،؛۔।]")  # what prose has and menus have not
-_QUOTES = "“”‘’"  # Chinese or not by what stands beside them
 
 
 class Block:
@@ -94,7 +92,7 @@ def read_page(html: str | bytes, comments: bool = False) -> Page:
 
 def visible_text(page: Page) -> str:
     """All that a reader sees, boilerplate included. slow: .2 ms."""
-    return " ".join([block.text for block in page.blocks] + ["".join(_deep_text(node)) for node in page.skipped])
+    return " ".join([block.text for block in page.blocks] + ["".join(deep_text(node)) for node in page.skipped])
 
 
 class _Deferred(NamedTuple):
@@ -127,7 +125,7 @@ class _Reader:
 
         White space between tags is passed over, a third of all nodes, and looked up where text stands before it.
         """
-        pieces, lines, kinds = self._pieces, self._lines, _KINDS
+        pieces, lines, kinds = self._pieces, self._lines, KINDS
         for child in node.iter(include_text=True, skip_empty=True):
             tag = child.tag or ""
             if tag == "-text":
@@ -138,10 +136,10 @@ class _Reader:
                 continue
             what = kinds.get(tag, BLOCK)
             if what == INLINE:
-                if (kind == HEAD or tag == "sup") and _is_mark(child):
+                if (kind == HEAD or tag == "sup") and is_mark(child):
                     continue
                 if pieces:
-                    pieces.append(_blank_before(child))
+                    pieces.append(blank_before(child))
                 linked = tag == "a" and child.attrs.get("href") is not None
                 self._in_link += linked
                 self._read_inline(child, element, kind, depth + 1)
@@ -166,7 +164,7 @@ class _Reader:
         elif depth < MAX_DEPTH:
             self.walk(node, element, kind, depth)
         else:
-            self._pieces.extend(_deep_text(node))
+            self._pieces.extend(deep_text(node))
 
     def _enter(self, node: LexborNode, tag: str, kind: int, element: int, depth: int) -> None:
         """Read a block-level element. Paragraphs are too many and too plain to be elements of the page."""
@@ -176,11 +174,11 @@ class _Reader:
             self._deferred.append(_Deferred(place, node, inside, kind, depth, self._in_link))
             return
         if kind == PRE:
-            self._add_code("".join(_code(node, 0)), inside)
+            self._add_code("".join(code_text(node, 0)), inside)
         elif depth < MAX_DEPTH:
             self.walk(node, inside, kind, depth)
         else:
-            self._pieces.extend(_deep_text(node))
+            self._pieces.extend(deep_text(node))
         if self._pieces or self._lines:
             self.flush(inside, kind)
 
@@ -189,7 +187,7 @@ class _Reader:
         deferred, self._deferred = self._deferred or [], None
         blocks, noise = self.page.blocks, self.page.noise
         prose = sum(block.good for block in blocks)
-        sizes = [_text_size(d.node) if is_sparing(noise[d.element]) else 0 for d in deferred]
+        sizes = [text_size(d.node) if is_sparing(noise[d.element]) else 0 for d in deferred]
         words: dict[str, int] = {}
         for d, size in zip(deferred, sizes, strict=True):
             words[noise[d.element]] = words.get(noise[d.element], 0) + size
@@ -207,7 +205,7 @@ class _Reader:
 
     def _enter_again(self, d: _Deferred) -> None:
         if d.kind == PRE:
-            self._add_code("".join(_code(d.node, 0)), d.element)
+            self._add_code("".join(code_text(d.node, 0)), d.element)
         else:
             self.walk(d.node, d.element, d.kind, d.depth)
             self.flush(d.element, d.kind)
@@ -241,7 +239,7 @@ class _Reader:
         pieces, lines = self._pieces, self._lines
         if pieces:
             text = pieces[0] if len(pieces) == 1 else "".join(pieces)
-            text = " ".join(text.split()) if text.isascii() or "\n" not in text else _unwrap(text)
+            text = unwrap(text)
             if text:
                 block = Block(text, self._linked / len(text), element, kind, self._paragraph)
                 self.page.blocks.append(block)
@@ -252,73 +250,6 @@ class _Reader:
             _judge(lines)
             lines.clear()
             self._paragraph += 1
-
-
-def _unwrap(text: str) -> str:
-    """Collapse white space; a line that wraps inside Chinese leaves no blank."""
-    pieces: list[str] = []
-    for line in text.split("\n"):
-        words = line.split()
-        if not words:
-            continue
-        if pieces and not (_is_wide(pieces[-1][-2:].rstrip(_QUOTES)) and _is_wide(words[0][:2].lstrip(_QUOTES))):
-            pieces.append(" ")
-        pieces.append(" ".join(words))
-    return "".join(pieces)
-
-
-def _is_wide(text: str) -> bool:
-    """Whether it begins and ends with Han, kana, or punctuation written with them; Hangul is written with blanks."""
-    return all(
-        "\u3001" <= c <= "\u9fff" or "\uf900" <= c <= "\uffef" or c >= "\U00020000" for c in text[-1:] + text[:1]
-    )
-
-
-def _text_size(node: LexborNode) -> int:
-    """Bytes of text in an element, white space aside."""
-    return len("".join(node.text().split()).encode("utf-8", "ignore"))
-
-
-def _is_mark(node: LexborNode) -> bool:
-    """Whether it is an encyclopedia's "[edit]" beside a heading, or the number of a reference."""
-    return any(
-        word in (node.attrs.get("class") or "") for word in ("editsection", "reference", "edit-icon", "edit-link")
-    )
-
-
-def _blank_before(node: LexborNode) -> str:
-    """The white space between a node and the one before it, comments aside."""
-    before = node.prev
-    while before is not None and before.is_comment_node:
-        before = before.prev
-    return (before.text_content or "") if before is not None and before.is_empty_text_node else ""
-
-
-def _code(node: LexborNode, depth: int) -> Iterator[str]:
-    """The text of a code element as it stands; line breaks and block-level elements in it begin new lines."""
-    for child in node.iter(include_text=True):
-        tag = child.tag or ""
-        kind = _KINDS.get(tag, BLOCK)
-        if tag == "-text":
-            yield child.text_content or ""
-        elif kind == BREAK:
-            yield "\n"
-        elif kind not in (SILENT, SKIPPED) and depth >= MAX_DEPTH:
-            yield from _deep_text(child)
-        elif kind not in (SILENT, SKIPPED):
-            inner = "".join(_code(child, depth + 1))
-            yield inner if kind == INLINE or not inner or inner.endswith("\n") else inner + "\n"
-
-
-def _deep_text(node: LexborNode) -> Iterator[str]:
-    """The text of an element that is nested too deep to be read as such."""
-    for child in node.traverse(include_text=True):
-        if (
-            child.is_text_node
-            and child.parent is not None
-            and _KINDS.get(child.parent.tag or "") not in (SILENT, SKIPPED)
-        ):
-            yield f"{child.text_content} "
 
 
 def _judge(lines: list[Block]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from data_pipeline.pages.blocks import HEAD, PRE, Block, Page
+from data_pipeline.pages.blocks import Block, Page
+from data_pipeline.pages.nodes import HEAD, PRE
 from data_pipeline.pages.noise import OTHERS, POST, REST, SPARED, SPARED_COMMENTS, SPARED_LAYOUT, is_edge, is_loose
 
 DECAY = 0.7  # of a score, a level

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from data_pipeline.pages.blocks import CELL, HEAD, PRE, Block, Page
+from data_pipeline.pages.blocks import Block, Page
 from data_pipeline.pages.centre import FIRM, count_prose, find_boilerplate, find_centre, prose_by_element, sums
+from data_pipeline.pages.nodes import CELL, HEAD, PRE
 from data_pipeline.pages.noise import REST, is_call, is_edge, is_tail
 
 # Share of the prose that may stand before the title, and go; if the heading is the whole title.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from data_pipeline.pages.blocks import PRE, Block, Page
+from data_pipeline.pages.blocks import Block, Page
+from data_pipeline.pages.nodes import PRE
 
 _NEAR = 4  # levels above a block within which its list item, row or cell is looked for
 _MAX_CELL = 300  # bytes: a table with longer cells is layout, its cells are paragraphs
