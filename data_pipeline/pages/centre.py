@@ -100,7 +100,7 @@ def find_centre(page: Page, live: list[Block], first: int | None) -> int:
     if first is not None:
         best = _prefer_title(page, best, page.blocks[first].element, prose)
     best = _climb(page, best, prose, size)
-    if prose[best] < WHOLE_SHARE * prose[0] and prose[best] < WHOLE_SIZE and not _follows(page, live, best, first):
+    if prose[best] < WHOLE_SHARE * prose[0] and prose[best] < WHOLE_SIZE and not _follows(page, best, first):
         return 0
     return best
 
@@ -167,12 +167,11 @@ def _post_kind(page: Page, element: int) -> str:
     return ""
 
 
-def _follows(page: Page, live: list[Block], best: int, first: int | None) -> bool:
+def _follows(page: Page, best: int, first: int | None) -> bool:
     """Whether the first paragraph after the title lies in `best`: then it is a short article."""
     if first is None:
         return False
-    alive = set(map(id, live))
     for block in page.blocks[first:]:
-        if block.good and block.size >= FIRM and id(block) in alive and not is_edge(block.text, block.size):
+        if block.good and block.size >= FIRM and not block.dropped and not is_edge(block.text, block.size):
             return _holds(page, best, block.element)
     return False

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from data_pipeline.pages.blocks import Block, Page
 from data_pipeline.pages.centre import FIRM, count_prose, find_boilerplate, find_centre, prose_by_element, sums
 from data_pipeline.pages.nodes import CELL, HEAD, PRE
-from data_pipeline.pages.noise import REST, is_call, is_edge, is_tail
+from data_pipeline.pages.noise import REST, STOPS, is_call, is_edge, is_tail
 
 # Share of the prose that may stand before the title, and go; if the heading is the whole title.
 BEFORE, BEFORE_EXACT = 0.5, 0.7
 LINKED_LIST, LINKED, ALL_LINKED = 0.5, 0.8, 0.95  # share of links from which an element, a block, a sentence goes
 SHORT = 60  # bytes: a fragment
 _ENDS = (*".!?。！？；;…”\"'’）)」』】》>",)
-_STOPS = (*".!?。！？",)
 _MAX_SHORT = 5  # short blocks at one end that go: more are a list, not credits
 _LETTERS = re.compile(r"[^\W_]+")
 _TABLE = ("table", "thead", "tbody")
@@ -128,7 +127,7 @@ def _drop_outside(page: Page, live: list[Block], best: int) -> list[Block]:
 
 def _is_link(block: Block) -> bool:
     """Whether a block is a link to elsewhere; in a table it is a name, and a sentence is text."""
-    is_sentence = block.links < ALL_LINKED and block.text.endswith(_STOPS)
+    is_sentence = block.links < ALL_LINKED and block.text.endswith(STOPS)
     return block.links > LINKED and not block.good and block.kind != CELL and not is_sentence
 
 

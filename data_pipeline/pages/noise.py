@@ -175,14 +175,14 @@ _CALL_ZH = re.compile(
 _COOKIES = re.compile(
     r"\bcookies?\b.*\b(?:consent|experience|privacy|accept|website|browser)", re.IGNORECASE | re.DOTALL
 )
-_STOPS = (".", "!", "?", "。", "！", "？")
+STOPS = (".", "!", "?", "。", "！", "？")
 _LABEL = re.compile("[:：©|｜/／]")
 _EDGE_SIZE, _DATE_SIZE, _TAIL_SIZE, _CALL_SIZE, _COOKIES_SIZE = 120, 80, 300, 200, 800  # bytes: longer is prose
 
 
 def is_edge(text: str, size: int) -> bool:
     """Whether a block of `size` bytes reads like the lines right before or after an article: by-line, date, source."""
-    if size >= _EDGE_SIZE or (text.endswith(_STOPS) and not _LABEL.search(text)):  # a sentence is none
+    if size >= _EDGE_SIZE or (text.endswith(STOPS) and not _LABEL.search(text)):  # a sentence is none
         return False
     return _EDGE.match(text) is not None or (size < _DATE_SIZE and _DATE.search(text) is not None)
 
