@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from mindllm.config import RunFailed
 from mindllm.stage import read_json, write_json
 
 READING, CLEANING, WRITING = "reading", "cleaning", "writing"
@@ -104,7 +105,7 @@ class Quarantine:
             path.unlink()
 
     def __call__(self, shard: Named) -> bool:
-        """Whether the shard's next attempt will be another one. Raises RuntimeError beyond MAX_PER_SHARD documents."""
+        """Whether the shard's next attempt will be another one. Raises RunFailed beyond MAX_PER_SHARD documents."""
         found = _read_journal(_journal(self._folder, shard.name))
         if found is None or found[0].state == WRITING:
             return False
@@ -125,7 +126,7 @@ class Quarantine:
     def _condemn(self, shard: str, place: Place, reason: str) -> None:
         listed = condemned(self._folder, shard) | {place: reason}
         if len(listed) > MAX_PER_SHARD:
-            raise RuntimeError(
+            raise RunFailed(
                 f"{shard}: more than {MAX_PER_SHARD} documents hang or crash ({_verdicts(self._folder, shard)}); "
                 "look at some with `python -m data_pipeline inspect`: a cleaner or a library must be broken"
             )

@@ -1,8 +1,8 @@
 """The one command line of all packages: `python -m PACKAGE [VERB] [ARGUMENT] CONFIG key=value ...`.
 
 A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go
-stale. What the user did wrong (UserError) ends in one message and exit code 2; anything else is our bug and keeps its
-traceback.
+stale. What the user did wrong (UserError) ends in one message and exit code 2, work that could not be finished
+(RunFailed) in one and exit code 1; anything else is our bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mindllm.config import UserError, load
+from mindllm.config import RunFailed, UserError, load
 
 
 class Verb(NamedTuple):
@@ -46,6 +46,9 @@ def main(program: str, verbs: Verb | dict[str, Verb], arguments: Sequence[str] |
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except RunFailed as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

@@ -26,6 +26,10 @@ class UserError(ValueError):
     """Something the user typed or handed in is wrong: says what, where, the way out. Exit code 2, no traceback."""
 
 
+class RunFailed(RuntimeError):
+    """The work could not be finished, and the message says all there is to know. Exit code 1, no traceback."""
+
+
 class Override(str):
     """The text right of `=` in `key=value`: read as YAML unless the field is a string."""
 

@@ -98,7 +98,13 @@ def require(folder: str | Path, maker: str) -> dict[str, Any]:
     if meta is None:
         state = "is not complete" if Path(folder).exists() else "does not exist"
         raise UserError(f"{folder} {state} (no meta.json); make it first: {maker}")
-    return meta
+    return {**meta, "hash": content_hash(meta)}
+
+
+def content_hash(meta: dict[str, Any]) -> str:
+    """What the next stage takes for this one's content: the plan's hash, and the shards that it is complete without."""
+    failed = (meta.get("counts") or {}).get("failed")
+    return hash_json([meta["hash"], failed]) if failed else str(meta["hash"])
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
