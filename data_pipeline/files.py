@@ -1,5 +1,6 @@
 """Reads every input format (formats.py says which file holds which) into documents, in order.
 
+A remote file is copied whole first (remote.py); one that cannot be had for now ends the shard, which is tried again.
 What cannot be read becomes a document with meta["broken"]; nothing is passed over in silence but hidden files and WARC
 records that are no pages. memory: one document (several times in an array of records), or ROWS_PER_GROUP rows of a
 Parquet file.
@@ -8,7 +9,9 @@ Parquet file.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,8 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from data_pipeline import inputs
+from data_pipeline import inputs, remote
+from data_pipeline.addresses import is_url, join, label
 from data_pipeline.document import Document
 from data_pipeline.formats import (
     DAMAGE,
@@ -32,40 +36,67 @@ from data_pipeline.formats import (
     recognise,
     utf16_mark,
 )
-from data_pipeline.inputs import InputShard, broken, new_document
+from data_pipeline.inputs import InputShard, broken, new_document, storage_for
 from data_pipeline.parquet import ROWS_PER_GROUP
+from data_pipeline.records import columns, to_document
 from data_pipeline.warc import read_warc
 
 _BETWEEN_VALUES = re.compile(r"[\s,\[\]]*")
-_KEPT_FIELDS = ("title", "date", "author")
 
 
 def read(shard: InputShard) -> Iterator[Document]:
-    """Every document of a shard in order; a file that breaks off yields what came before, then one broken document."""
+    """Every document of a shard in order; a file that breaks off yields what came before, then one broken document.
+
+    Raises remote.Unreachable where a remote file cannot be had for now.
+    """
     for name in shard.files:
+        id = label(shard.root, name)
         try:
-            yield from _read_file(shard, name)
-        except DAMAGE as error:
-            yield broken(shard, name, "read:unreadable", f"{type(error).__name__}: {error}")
-        except Exception as error:  # what a library has not foreseen either: one bad file must not end the run
-            yield broken(shard, name, f"error:read:{type(error).__name__}", str(error))
+            with _at_hand(shard, name) as path:
+                yield from _read_or_say_why(shard, path, id)
+        except remote.Refused as error:
+            yield broken(shard, id, f"read:{error.reason}", str(error))
 
 
-def _read_file(shard: InputShard, name: str) -> Iterator[Document]:
-    file, compression = open_file(Path(shard.root) / name)
+@contextlib.contextmanager
+def _at_hand(shard: InputShard, name: str) -> Iterator[Path]:
+    """The file on this machine: itself, or a copy for as long as it is read."""
+    place = join(shard.root, name)
+    if is_url(place):
+        with remote.local_copy(shard.root, name, storage_for(shard.settings, place)) as path:
+            yield path
+    elif shard.settings.paths and not os.path.lexists(place):
+        raise remote.Refused("missing", f"{place}: no such file")
+    else:
+        yield Path(place)
+
+
+def _read_or_say_why(shard: InputShard, path: Path, id: str) -> Iterator[Document]:
+    try:
+        yield from _read_file(shard, path, id)
+    except DAMAGE as error:
+        why = f"{type(error).__name__}: {error}".replace(str(path), id)  # a copy has another name each time
+        yield broken(shard, id, "read:unreadable", why)
+    except Exception as error:  # what a library has not foreseen either: one bad file must not end the run
+        yield broken(shard, id, f"error:read:{type(error).__name__}", str(error).replace(str(path), id))
+
+
+def _read_file(shard: InputShard, path: Path, id: str) -> Iterator[Document]:
+    file, _ = open_file(path)
     with file:
         head = file.peek(HEAD_BYTES)
-        kind, looks = recognise(name, head, (shard.text_field, shard.html_field))
+        fields = f"{shard.settings.text_field},{shard.settings.html_field}".split(",")
+        kind, looks = recognise(id, head, [field.strip().rpartition(".")[2] for field in fields])
         if kind in (PAGE, TEXT):
-            yield _read_single(shard, name, utf16_mark(head[:HEAD_BYTES]), file, kind)
+            yield _read_single(shard, id, utf16_mark(head[:HEAD_BYTES]), file, kind)
         elif kind in (LINES, VALUES):
-            yield from (_read_lines if kind == LINES else _read_values)(shard, name, file)
+            yield from (_read_lines if kind == LINES else _read_values)(shard, id, file)
         elif kind == UNKNOWN:
-            yield broken(shard, name, "read:unknown_format", looks)
+            yield broken(shard, id, "read:unknown_format", looks)
     if kind == PARQUET:
-        yield from _read_parquet(shard, name)
+        yield from _read_parquet(shard, path, id)
     elif kind == WARC:
-        yield from read_warc(shard, name, compression)
+        yield from read_warc(shard, path, id)
 
 
 def _read_single(shard: InputShard, name: str, mark: bytes, file: IO[bytes], kind: str) -> Document:
@@ -120,28 +151,15 @@ def _from_line(shard: InputShard, id: str, line: bytes) -> Document:
 
 def _from_json(shard: InputShard, id: str, value: Any, beginning: str) -> Document:
     if isinstance(value, dict):
-        return _from_record(shard, id, value)
+        return to_document(shard, id, value)
     return broken(shard, id, "read:no_object", beginning)
 
 
-def _from_record(shard: InputShard, id: str, record: dict[str, Any]) -> Document:
-    """A jsonl or parquet record: raw HTML where it has some, else plain text; else broken, naming its keys."""
-    meta = {key: str(record[key]) for key in _KEPT_FIELDS if record.get(key)}
-    url = str(record.get("url") or "")
-    for field, kind in ((shard.html_field, "html"), (shard.text_field, "plain")):
-        value = record.get(field)
-        if isinstance(value, str | bytes) and value:
-            data = value.encode("utf-8", "ignore") if isinstance(value, str) else value
-            if len(data) > inputs.MAX_DOCUMENT_BYTES:
-                return broken(shard, id, "read:too_large", url=url)
-            return new_document(shard, id, url, **{kind: data}, **meta)
-    return broken(shard, id, "read:no_text_field", f"keys: {', '.join(map(str, record))}", url)
-
-
-def _read_parquet(shard: InputShard, name: str) -> Iterator[Document]:
+def _read_parquet(shard: InputShard, path: Path, id: str) -> Iterator[Document]:
     number = 0
-    with pq.ParquetFile(Path(shard.root) / name) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        wanted = columns(shard.settings, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=wanted):
             for record in batch.to_pylist():
-                yield _from_record(shard, f"{name}#{number}", record)
+                yield to_document(shard, f"{id}#{number}", record)
                 number += 1

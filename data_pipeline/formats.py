@@ -6,12 +6,12 @@
 | .txt .text                                                                      | plain text                         |
 | .jsonl .ndjson .json                                                            | records: lines, or one array       |
 | .warc .wet, .parquet                                                            | themselves                         |
-| all of them also with .gz, .zst                                                 | the same (Parquet: not compressed) |
+| all of them also with .gz, .zst, .lz4                                           | the same (Parquet: not compressed) |
 | any other, or none                                                              | what the content shows, if it does |
-Content: gzip and zstd are undone whatever the suffix; WARC and Parquet are known by their first bytes; what begins like
-HTML is a page; what begins with a JSON object that has the source's text or html field is records; what is named as a
-page, but has no tag in its first 4 KB, is plain text. PDF, office documents, images, sound, video, archives, MHTML, XML
-feeds and program sources are not read: read:unknown_format.
+Content: gzip, zstd and lz4 are undone whatever the suffix; WARC and Parquet are known by their first bytes; what begins
+like HTML is a page; what begins with a JSON object that has the source's text or html field is records; what is named
+as a page, but has no tag in its first 4 KB, is plain text. PDF, office documents, images, sound, video, archives, ARC,
+MHTML, XML feeds and program sources are not read: read:unknown_format.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SUFFIXES = {
     PARQUET: ["parquet"],
 }
 _KINDS = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_COMPRESSIONS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+_COMPRESSIONS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".lz4": b"\x04\x22\x4d\x18"}
 _TAGS = b"html head body title meta link script style base div p table h[1-6] ul ol dl center font".replace(b" ", b"|")
 _PAGE_START = re.compile(  # possessive (++, *+): no going back, so no hostile beginning is slow
     rb"(?:\s++|<\?xml[^>]{0,200}+>|<!--.{0,2000}?-->)*+<(?:!doctype\s+html|(?:%b)[\s/>])" % _TAGS,
@@ -68,8 +68,8 @@ _ANY_BINARY, _ANY_WORD = (re.compile(b"|".join(signs), re.DOTALL) for signs in (
 
 def expected(name: str) -> str:
     """The kind that a file's name promises; UNKNOWN if it promises nothing."""
-    stem = _without_compression(name)
-    for part in (stem, re.split("[?@;#]", stem, maxsplit=1)[0]):  # wget: index.php?id=3, index.php@id=3
+    # as wget writes pages: index.php?id=3, index.php@id=3
+    for part in (_without_compression(name), _without_compression(re.split("[?@;#]", name, maxsplit=1)[0])):
         _, dot, suffix = part.rpartition("/")[2].rpartition(".")
         if dot and suffix in _KINDS:
             return _KINDS[suffix]
@@ -110,7 +110,7 @@ def recognise(name: str, head: bytes, fields: Iterable[str]) -> tuple[str, str]:
 
 
 def open_file(path: Path) -> tuple[io.BufferedReader, str]:
-    """The file's bytes, decompressed if they begin like gzip or zstd, and the suffix of that (".gz", ".zst" or "").
+    """The file's bytes, decompressed if they begin like gzip, zstd or lz4, and the suffix of that ("" for none).
 
     Raises OSError (no regular file, no permission, a clipped beginning under a compression's suffix).
     """
@@ -132,8 +132,8 @@ def open_file(path: Path) -> tuple[io.BufferedReader, str]:
 def _decompressed(path: Path, suffix: str) -> io.BufferedReader:
     if suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]  # peeks and reads like one
-    # pyarrow's reader takes several frames, and says so when the last one is clipped
-    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    # pyarrow's readers take several frames, and say so when the last one is clipped
+    return io.BufferedReader(pa.input_stream(str(path), compression={".zst": "zstd", ".lz4": "lz4"}[suffix]))
 
 
 def utf16_mark(head: bytes) -> bytes:
@@ -148,8 +148,8 @@ def utf16_mark(head: bytes) -> bytes:
 
 
 def _without_compression(name: str) -> str:
-    lower = name.lower()
-    return lower[: -len(".gz")] if lower.endswith(".gz") else lower.removesuffix(".zst")
+    stem, dot, suffix = name.lower().rpartition(".")
+    return stem if dot + suffix in _COMPRESSIONS else name.lower()
 
 
 def _ascii(head: bytes) -> bytes:

@@ -1,82 +1,195 @@
 """What comes in: the files of a source, grouped into shards, and the documents that are made of them.
 
-Grouping looks at names and sizes only (folders.py lists, files.py reads). A document has its id from its file, its site
-from its URL, else from its folder. What cannot be read becomes a document, too, with meta["broken"], so that it is
-counted and kept like any other drop. Cost: one look at each file. Memory: all names.
+A source is a file or folder, here or behind a URL, a list of files, or a data set. Grouping looks at names and sizes
+only (folders.py and remote.py list, files.py reads). A document has its id from its file, its site from its URL, else
+from its folder. What cannot be read becomes a document, too, with meta["broken"], so that it is counted and kept like
+any other drop. Cost: one look at each local file, one request a remote folder. Memory: all names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from data_pipeline.config import Source
+from data_pipeline import lists, remote
+from data_pipeline.addresses import Entry, check, is_url, join, label, shown
 from data_pipeline.document import Document
 from data_pipeline.folders import names_below
 from data_pipeline.formats import stands_alone
+from data_pipeline.sources import Source
 from mindllm.config import UserError
+from mindllm.stage import hash_file, hash_json
+
+T = TypeVar("T")
 
 MAX_DOCUMENT_BYTES = 20_000_000  # of one document, decompressed: archives of zeros end there
 MAX_FILES_PER_SHARD = 2000
+FILES_OF_UNKNOWN_SIZE = 64  # small files of which no listing says the size: so many make a shard
+_NO_WAY_IN = "check the address, the network and, where not everyone may read, the credentials (docs/sources.md)"
 
 
 @dataclass(frozen=True)
 class InputShard:
-    """A unit of work: some files of one source, read in order. `root` is what document ids are relative to."""
+    """A unit of work: some files of one source, read in order. `root` is what document ids are relative to.
+
+    root: a folder, a URL, or "" where the names in `files` are complete.  settings: the source.  listed: what a remote
+    file system said of each file.
+    """
 
     name: str
     files: tuple[str, ...]
     source: str
     root: str
-    text_field: str = "text"
-    html_field: str = "html"
+    settings: Source = field(default_factory=Source, hash=False)
+    listed: tuple[Entry, ...] = field(default=(), hash=False)
 
     @property
     def num_bytes(self) -> int:
-        """Size on disk, compressed as it is."""
-        return sum(_size(Path(self.root) / f) for f in self.files)
+        """Size as it is stored, compressed; of remote files as far as the listing has told."""
+        if is_url(self.root) or self.listed:
+            return sum(entry.num_bytes or 0 for entry in self.listed)
+        return sum(_size(join(self.root, f)) for f in self.files if not is_url(f))
 
 
 def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard]:
     """All inputs as shards: what is named as warc, jsonl or parquet one each, the rest in groups of `shard_bytes`.
 
-    A pure function of the file listing, so it is the same on every machine. Raises UserError for a path without files.
+    A pure function of the listings, so it is the same on every machine. Raises UserError for what cannot be listed, and
+    for a source without files.
     """
     return [shard for name, source in sources.items() for shard in _list_source(name, source, shard_bytes)]
 
 
 def _list_source(name: str, source: Source, shard_bytes: int) -> Iterator[InputShard]:
-    path = Path(source.path)
-    if not path.exists():
-        raise UserError(f"sources.{name}.path: {path} does not exist")
-    root = path if path.is_dir() else path.parent
-    found = sorted(names_below(root)) if path.is_dir() else [path.name]
+    if source.dataset:
+        from data_pipeline.hub import list_dataset  # it imports this module
+
+        yield from list_dataset(name, source)
+        return
+    number = 0
+    for root, found in _list_paths(name, source) if source.paths else [_list_path(name, source)]:
+        for group in _group(root, found, shard_bytes):
+            listed = tuple(group) if is_url(root) and source.path else ()
+            files = tuple(entry.name for entry in group)
+            yield InputShard(f"{name}-{number:05d}", files, name, root, source, listed)
+            number += 1
+
+
+def _list_path(name: str, source: Source) -> tuple[str, list[Entry]]:
+    """(root, files) of a file or folder, here or behind a URL."""
+    where = f"sources.{name}.path"
+    if is_url(source.path):
+        check(where, source.path)
+        with _asking(where):
+            root, found = remote.list_files(source.path, source.storage)
+    else:
+        path = Path(source.path)
+        if not path.exists():
+            raise UserError(f"{where}: {path} does not exist")
+        root = str(path if path.is_dir() else path.parent)
+        found = [Entry(n) for n in sorted(names_below(path))] if path.is_dir() else [Entry(path.name)]
     if not found:
-        raise UserError(f"sources.{name}.path: {path} holds no files")
-    for number, group in enumerate(_group(root, found, shard_bytes)):
-        yield InputShard(f"{name}-{number:05d}", tuple(group), name, str(root), source.text_field, source.html_field)
+        raise UserError(f"{where}: {shown(source.path)} holds no files")
+    return root, evenly(found, source.max_files)
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file; 0 for one that cannot be looked at (a link to nowhere)."""
+def _list_paths(name: str, source: Source) -> Iterator[tuple[str, list[Entry]]]:
+    """(root, files) of a list of files: first those below `base`, then those with a complete URL or path."""
+    where = f"sources.{name}.paths"
+    lines = {line.strip() for line in _read_list(where, source).splitlines()}
+    found = sorted(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise UserError(f"{where}: {shown(source.paths)} names no files")
+    if is_url(source.base):
+        check(f"sources.{name}.base", source.base)
+    systems: dict[str, str] = {}
+    labels: set[str] = set()
+    for line in found:
+        url, id = _check_line(where, source, line), label("" if _is_complete(line) else source.base, line)
+        if id in labels:
+            raise UserError(f"{where}: {id} stands there twice, with signatures that differ; leave one")
+        labels.add(id)
+        systems.setdefault(url.partition("://")[0], url)
+    for url in filter(is_url, systems.values()):  # what lacks a package is better known now than in a worker
+        remote.file_system(url, storage_for(source, url))
+    for complete, group in groupby(sorted(evenly(found, source.max_files), key=_is_complete), _is_complete):
+        yield "" if complete else source.base, [Entry(line) for line in group]
+
+
+def _read_list(where: str, source: Source) -> str:
+    if not is_url(source.paths):
+        return lists.read_text(source.paths, "utf-8")
+    check(where, source.paths)
+    storage = storage_for(source, source.paths)
+    with _asking(where), remote.local_copy("", source.paths, storage, lists.MAX_LIST_BYTES) as copy:
+        try:
+            return lists.read_text(copy, "utf-8")
+        except UserError as error:
+            raise UserError(f"{where}: {error}".replace(str(copy), shown(source.paths))) from None
+
+
+def _is_complete(line: str) -> bool:
+    return is_url(line) or line.startswith("/")
+
+
+def _check_line(where: str, source: Source, line: str) -> str:
+    """The URL or path that a line of a list means. Raises UserError for files that the list should not name."""
+    if is_url(line):
+        check(where, line)
+        return line
+    if is_url(source.base) and line.startswith("/"):
+        raise UserError(f'{where}: {line} is a file of this machine, but base is a URL; for such a list: base: ""')
+    if is_url(source.paths) and not is_url(source.base) and (line.startswith("/") or ".." in line.split("/")):
+        raise UserError(f"{where}: {line}: a list from elsewhere may not name files of this machine outside of base")
+    return line if _is_complete(line) else join(source.base, line)
+
+
+@contextlib.contextmanager
+def _asking(where: str) -> Iterator[None]:
+    """What a file system refuses while it is asked what there is, is for the user to mend."""
     try:
-        return path.stat().st_size
+        yield
+    except (remote.Refused, remote.Unreachable) as error:
+        raise UserError(f"{where}: {error}; {_NO_WAY_IN}") from None
+
+
+def storage_for(source: Source, url: str) -> dict[str, Any]:
+    """`storage` is meant for the URLs of `path` or `base`; others, such as that of the list itself, go without."""
+    main = source.path or source.base
+    systems = {place.partition("://")[0].lower().replace("https", "http") for place in (main, url)}
+    return source.storage if source.dataset or not is_url(main) or len(systems) == 1 else {}
+
+
+def evenly(items: list[T], num: int) -> list[T]:
+    """`num` of the items, evenly spaced, the first one among them; all for 0 or where there are no more."""
+    return [items[i * len(items) // num] for i in range(num)] if 0 < num < len(items) else items
+
+
+def _size(path: str) -> int:
+    """Bytes of a local file; 0 for one that cannot be looked at (a link to nowhere)."""
+    try:
+        return Path(path).stat().st_size
     except OSError:
         return 0
 
 
-def _group(root: Path, found: list[str], shard_bytes: int) -> Iterator[list[str]]:
-    group: list[str] = []
+def _group(root: str, found: Iterable[Entry], shard_bytes: int) -> Iterator[list[Entry]]:
+    group: list[Entry] = []
     size = 0
-    for name in found:
-        if stands_alone(name):
-            yield [name]
+    for entry in found:
+        if stands_alone(entry.name):
+            yield [entry]
             continue
-        group.append(name)
-        size += _size(root / name)
+        group.append(entry)
+        if is_url(join(root, entry.name)):
+            size += -(-shard_bytes // FILES_OF_UNKNOWN_SIZE) if entry.num_bytes is None else entry.num_bytes
+        else:
+            size += _size(join(root, entry.name))
         if size >= shard_bytes or len(group) >= MAX_FILES_PER_SHARD:
             yield group
             group, size = [], 0
@@ -84,10 +197,48 @@ def _group(root: Path, found: list[str], shard_bytes: int) -> Iterator[list[str]
         yield group
 
 
+def describe_source(source: Source, shards: Sequence[InputShard]) -> dict[str, Any]:
+    """What the inputs of a source are, for a stage's plan: how they are read, counts, a hash over names and contents.
+
+    Local files are hashed; of remote ones it is what the listing told (size and checksum or time), of lists their
+    lines, of data sets the revision. Holds no secret and no signature.
+    """
+    settings = shards[0].settings if shards else source  # a data set's has its commit
+    keys = ["text_field", "html_field", *(["subset_field"] if source.subset_field else [])]
+    if source.dataset:
+        keys += ["dataset", "config_name", "split", "revision"]
+    fields = {key: getattr(settings, key) for key in keys}
+    if is_url(source.path):
+        fields["path"] = shown(source.path)
+    if source.paths:
+        fields["base"] = shown(source.base)
+    files = [line for shard in shards for line in _describe_files(shard)]
+    return {**fields, "files": len(files), "bytes": sum(s.num_bytes for s in shards), "hash": hash_json(files)}
+
+
+def _describe_files(shard: InputShard) -> Iterator[str]:
+    listed = {entry.name: entry for entry in shard.listed}
+    for name in shard.files:
+        if not is_url(join(shard.root, name)):
+            yield f"{name} {_hash_input(Path(join(shard.root, name)))}"
+        elif name in listed:
+            yield f"{label(shard.root, name)} {listed[name].num_bytes} {listed[name].stamp}"
+        else:
+            yield label(shard.root, name)
+
+
+def _hash_input(path: Path) -> str:
+    """hash_file; one word for what is no readable file (no permission, a link to nowhere, a pipe)."""
+    try:
+        return hash_file(path) if path.is_file() else "unreadable"
+    except OSError:
+        return "unreadable"
+
+
 def new_document(shard: InputShard, id: str, url: str = "", **meta: Any) -> Document:
     """An empty document of a shard: `id` is the file's name, and behind # the place in it; `meta` is made writable."""
-    parts = Path(id).parts
-    site = spell_out(_host(url) or (parts[0] if len(parts) > 1 else shard.source))
+    folder = _host(id) if is_url(id) else id.lstrip("/").rpartition("/")[0].partition("/")[0]
+    site = spell_out(_host(url) or folder or shard.source)
     site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
     meta = {key: spell_out(value) if isinstance(value, str) else value for key, value in meta.items()}
     return Document("", f"{shard.source}/{spell_out(id)}", spell_out(url), site, "", shard.source, meta)

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from data_pipeline.clean import apply
+from data_pipeline.clean import apply, with_site_phrases
 from data_pipeline.cleaners import build_cleaners
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.diff import GONE, NEW, NOTE, SAME, Piece, Row, diff, shorten
@@ -32,8 +32,10 @@ from data_pipeline.document import Cleaner, Document, Drop, Measure
 from data_pipeline.files import read
 from data_pipeline.inputs import InputShard
 from data_pipeline.parquet import ROWS_PER_GROUP
+from data_pipeline.sources import of_source
 from mindllm.config import UserError
 
+STAGES = ("clean", "refine")
 _FIELDS = ("id", "url", "site", "lang", "source")
 _OURS = {"text", "id", "url", "site", "lang", "meta"}  # columns of a shard that a stage wrote, kept or dropped
 _STYLES = {SAME: "", GONE: "red strike", NEW: "green", NOTE: "dim"}
@@ -86,7 +88,7 @@ def inspect(config: InspectConfig) -> int:
     page = Page(config.color, config.max_lines)
     page.document(document)
     sites = site_statistics(config)
-    dropped, num_left = "", len(config.clean) + len(config.refine)
+    dropped, num_left = "", sum(len(of_source(document, config.cleaners(stage))) for stage in STAGES)
     for step in run_cleaners(document, config, sites):
         page.step(step, f"site statistics: {sites or 'none; the refine verb makes them'}" * (step.name == "repetition"))
         num_left -= 1
@@ -106,11 +108,12 @@ def run_cleaners(document: Document, config: DataConfig, sites: str = "") -> Ite
     """A step per cleaner, each with what the one before left; a dropped document goes on as it was. None if broken."""
     if "broken" in document.meta:
         return
-    for stage in ("clean", "refine"):
-        listed = dict(getattr(config, stage))
-        if sites and "repetition" in listed:
-            listed["repetition"] = {**(listed["repetition"] or {}), "site_phrases": sites}
-        for name, cleaner in build_cleaners(listed, [], stage).items():
+    for stage in STAGES:
+        lists = config.cleaners(stage)
+        if sites and stage == "refine":
+            lists = {name: with_site_phrases(listed, sites) for name, listed in lists.items()}
+        built = {name: build_cleaners(listed, [], stage) for name, listed in lists.items()}
+        for name, cleaner in of_source(document, built).items():
             before = copy.deepcopy(document)
             measures = _measures(cleaner, copy.deepcopy(document))
             document, drop = apply(document, {name: cleaner})
@@ -179,6 +182,8 @@ def _as_input(path: Path, config: DataConfig) -> InputShard:
     """
     path = path.resolve()
     for name, source in config.sources.items():
+        if not source.path or "://" in source.path:
+            continue
         root = Path(source.path).resolve()
         root = root.parent if root.is_file() else root
         if path.is_relative_to(root):
@@ -189,7 +194,7 @@ def _as_input(path: Path, config: DataConfig) -> InputShard:
 
 def _input(path: Path, name: str, source: Source, root: Path) -> InputShard:
     files = (path.relative_to(root).as_posix(),)
-    return InputShard("inspect", files, name, str(root), source.text_field, source.html_field)
+    return InputShard("inspect", files, name, str(root), source)
 
 
 class Page:

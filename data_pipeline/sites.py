@@ -12,6 +12,7 @@ import functools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from data_pipeline import workers
 from data_pipeline.document import Document
 from data_pipeline.parquet import read_documents
 from data_pipeline.phrases import find_phrases
+from data_pipeline.sources import of_source
 from mindllm.stage import atomic
 
 NUM_GROUPS = 64
@@ -34,35 +36,42 @@ _PART_SCHEMA = pa.schema([("site", pa.string()), ("phrase_key", pa.uint64()), ("
 _SITE_DOCUMENTS = b"site_documents"  # key of the part file's metadata: documents by site, as JSON
 
 
-def collect_phrases(paths: list[Path], out: Path, num_workers: int) -> Path:
+def collect_phrases(
+    paths: list[Path], out: Path, settings: workers.WorkersConfig, counted: dict[str, bool] | None = None
+) -> Path:
     """Write `out`: a row (site, phrase_key, num_documents, site_documents) per phrase on two documents of a site.
 
-    `paths`: Parquet shards of documents. Rows are sorted by site and key: the file is the same for any number of
+    `paths`: Parquet shards of documents.  `counted`: by source (sources.of_source), whether its documents count; all do
+    if it is None. Rows are sorted by site and key: the file is the same for any number of
     workers. An `out` that exists is complete and returned at once; an interrupted pass one goes on where it was.
     """
     if out.exists():
         return out
     folder = out.parent / f".{out.stem}"
     items = [(path, folder / f"{number:05d}-{path.stem}.parquet") for number, path in enumerate(paths)]
-    parts = workers.run(_count_shard, items, num_workers, "site phrases")
+    parts = workers.run_all(
+        functools.partial(_count_shard, counted=counted or {"": True}), items, settings, "site phrases"
+    )
     site_documents: dict[str, int] = {}
     for part in parts:
         for site, count in json.loads(pq.read_metadata(part).metadata[_SITE_DOCUMENTS]).items():
             site_documents[site] = site_documents.get(site, 0) + count
-    groups = workers.run(functools.partial(_merge_group, parts), list(range(NUM_GROUPS)), 1, "site phrases, merge")
+    one = replace(settings, num_workers=1)  # memory: each needs a part of every shard
+    groups = workers.run_all(functools.partial(_merge_group, parts), range(NUM_GROUPS), one, "site phrases, merge")
     _write(pa.concat_tables(groups), site_documents, out)
     shutil.rmtree(folder, ignore_errors=True)
     return out
 
 
-def _count_shard(item: tuple[Path, Path]) -> Path:
+def _count_shard(item: tuple[Path, Path], counted: dict[str, bool]) -> Path:
     """Pass one for one shard: documents per (site, phrase), NUM_GROUPS row groups a run; those per site in metadata."""
     path, part = item
     if part.exists():
         return part
     site_documents: dict[str, int] = {}
     with atomic(part) as temporary, pq.ParquetWriter(temporary, _PART_SCHEMA) as writer:
-        for sites, owners, keys in _runs(read_documents(path, ("text", "site")), site_documents):
+        documents = (d for d in read_documents(path, ("text", "site", "source", "id")) if of_source(d, counted))
+        for sites, owners, keys in _runs(documents, site_documents):
             for table in _count_run(sites, owners, keys):
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
         named = json.dumps(site_documents, ensure_ascii=False, sort_keys=True)

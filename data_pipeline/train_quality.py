@@ -118,7 +118,7 @@ def train_quality(config: TrainQualityConfig) -> int:
 def _examples(config: TrainQualityConfig, folder: str, good: bool) -> list[Example]:
     """Different texts of a folder, the first `max_documents` by hash; tells how many could not be used."""
     name = "good" if good else "bad"
-    source = Source(folder, config.text_field, config.html_field)
+    source = Source(folder, text_field=config.text_field, html_field=config.html_field)
     html, dropped, found = Html(), Counter[str](), dict[str, Example]()
     for shard in list_shards({name: source}, _SHARD_BYTES):
         for document in read(shard):

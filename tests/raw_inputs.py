@@ -33,6 +33,11 @@ def zstd(data: bytes) -> bytes:
     return bytes(pa.compress(data, "zstd", asbytes=True))
 
 
+def lz4(data: bytes) -> bytes:
+    """One frame."""
+    return bytes(pa.compress(data, "lz4", asbytes=True))
+
+
 def brotli(data: bytes) -> bytes:
     """A brotli stream."""
     out = io.BytesIO()

@@ -13,16 +13,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from data_pipeline.clean import KEPT, Stats, apply, clean, dropped_row, refine, stage_shards
+from data_pipeline.clean import apply, clean, dropped_row, refine, stage_shards
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.dedup import dedup
 from data_pipeline.document import Document, Drop
 from data_pipeline.parquet import read_documents
+from data_pipeline.sources import Overrides
+from data_pipeline.stats import Stats, add_up
+from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError, load
 from mindllm.stage import read_json
+
+ONE = WorkersConfig(num_workers=1)
 
 CHINESE = "春天来了，河边的柳树发芽了，老人坐在门口慢慢地喝茶，孩子们在田野里放风筝。"
 TRADITIONAL = "臺灣的夏天很熱，漁夫們清晨出海，傍晚才回到港口，把鮮魚賣給鎮上的人們。"
@@ -56,7 +59,13 @@ def config(tmp_path: Path) -> DataConfig:
         (web / name).write_bytes(data)
     run = str(tmp_path / "run")
     return DataConfig(
-        {"web": Source(str(web))}, SETTINGS, REFINE, run=run, num_workers=1, shard_bytes=300, document_seconds=0
+        {"web": Source(str(web))},
+        SETTINGS,
+        REFINE,
+        run=run,
+        workers=ONE,
+        shard_bytes=300,
+        document_seconds=0,
     )
 
 
@@ -102,33 +111,6 @@ def test_apply() -> None:
     assert dropped_row(document, "rule:x") == {**columns, "reason": "rule:x", "meta": '{"density": 0.5}'}
 
 
-names = st.text(st.sampled_from("a\tb\n中 "), max_size=4)
-rows = st.lists(
-    st.tuples(st.sampled_from(["zh-Hans", "en", ""]), names, st.sampled_from([KEPT, "x:y"]), names), max_size=6
-)
-
-
-def counted(some: list[tuple[str, str, str, str]]) -> Stats:
-    stats = Stats()
-    for lang, site, reason, text in some:
-        stats.add(Document(text, "", site=site, lang=lang), reason)
-    return stats
-
-
-@settings(deadline=None)
-@given(rows, rows, rows)
-def test_stats_add_up(a: Any, b: Any, c: Any) -> None:
-    total = counted([*a, *b, *c])
-    left, right = (counted(a) + counted(b)) + counted(c), counted(a) + (counted(b) + counted(c))
-    assert left.counts == right.counts == (counted(c) + counted(a) + counted(b)).counts == (Stats() + total).counts
-    assert list(left.counts) == list(right.counts) == sorted(total.counts)
-    assert left.documents() == left.documents(kept=True) + left.documents(kept=False) == len([*a, *b, *c])
-    assert left.documents(kept=True) == sum(reason == KEPT for _, _, reason, _ in [*a, *b, *c])
-    assert left.text_bytes() == sum(len(text.encode()) for _, _, reason, text in [*a, *b, *c] if reason == KEPT)
-    assert {row[:3] for row in left.rows()} == {(lang or "?", site, reason) for lang, site, reason, _ in [*a, *b, *c]}
-    assert Stats(json.loads(json.dumps(left.counts))).counts == left.counts
-
-
 def test_clean(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
     assert clean(config) == 0
     folder = config.folder("clean")
@@ -147,16 +129,18 @@ def test_clean(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
     stats, meta = Stats(read_json(folder / "stats.json")), read_json(folder / "meta.json")
     assert (meta["counts"]["in"], meta["counts"]["out"], meta["counts"]["unit"]) == (12, 7, "documents")
     assert stats.documents(kept=True) == 7 and stats.text_bytes() == sum(len(d.text.encode()) for d in found.values())
-    assert sum((Stats(read_json(p)) for p in (folder / "stats").iterdir()), Stats()).counts == stats.counts
+    assert add_up(sorted((folder / "stats").iterdir())).counts == stats.counts
     assert "zh-Hant" in capsys.readouterr().out
     assert clean(config) == 0 and "done before" in capsys.readouterr().out
 
 
 def test_any_number_of_workers_writes_the_same_bytes(config: DataConfig, tmp_path: Path) -> None:
     for number in (1, 2):
-        run = replace(config, run=str(tmp_path / f"run{number}"), num_workers=number, document_seconds=30)
+        run = replace(
+            config, run=str(tmp_path / f"run{number}"), workers=WorkersConfig(num_workers=number), document_seconds=30
+        )
         clean(run)
-        dedup(replace(run, num_workers=1))  # has a test of its own
+        dedup(replace(run, workers=ONE))  # has a test of its own
         refine(run)
     for stage in ("clean", "dedup", "refine"):
         assert contents(tmp_path / "run1" / stage) == contents(tmp_path / "run2" / stage)
@@ -218,7 +202,7 @@ def test_every_bad_input_is_counted_and_none_ends_the_run(
     for name, data in inputs.items():
         (web / name).write_bytes(data)
     (web / "nowhere.html").symlink_to("nothing")
-    config = DataConfig({"web": Source(str(web))}, SETTINGS, {}, str(tmp_path / "run"), num_workers=1)
+    config = DataConfig({"web": Source(str(web))}, SETTINGS, {}, str(tmp_path / "run"), workers=ONE)
     config.document_seconds = 0
     assert clean(config) == 0
     dropped, good = reasons(config.folder("clean")), {d.id for d in kept(config.folder("clean"))}
@@ -313,6 +297,29 @@ def test_mistakes_in_the_config_are_named(tmp_path: Path) -> None:
     wrong = refusal(cleaners, "sources.a/b.path=x", "shard_bytes=0")
     for message in ("clean.htm: unknown cleaner", "clean.density.min_hann: unknown key; did you mean 'min_han'?",
                     "clean.density.min_words: expected int", "clean.html: expected keys and values, got int 5",
-                    "sources.a/b: use letters", "num_workers must be 0 or more, shard_bytes 1 or more"):  # fmt: skip
+                    "sources.a/b: use letters", "shard_bytes must be 1 or more"):  # fmt: skip
         assert f"  {message}" in wrong
     assert "  sources: name at least one" in refusal("sources={}")
+
+
+def test_sources_and_subsets_are_cleaned_by_their_own_rules(tmp_path: Path) -> None:
+    """In refine, too, where a document's source is known from the document only."""
+    lines = [
+        ("Code", "Write to anna@river.org or 93.184.216.34"),
+        ("诗", "写信到 li@river.org 或 93.184.216.35"),
+        ("", "寫信到 wu@river.org 或 93.184.216.36"),
+    ]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "kind": kind}) + "\n" for kind, text in lines), encoding="utf-8")
+    (tmp_path / "other.txt").write_text("Ask bo@river.org about 93.184.216.37.")
+    subsets = {"code": Overrides(refine={"pii": False}), "诗": Overrides(refine={"pii": {"email": False, "ip": True}})}
+    mails = Source(str(path), subset_field="kind", subsets=subsets, refine={"pii": {"ip": False}})
+    sources = {"mails": mails, "web": Source(str(tmp_path / "other.txt"))}
+    config = DataConfig(sources, {"html": {}}, {"pii": {}}, str(tmp_path / "run"), workers=ONE, document_seconds=0)
+    assert clean(config) == dedup(config) == refine(config) == 0
+    assert {d.source: d.text for d in kept(config.folder("refine"))} == {
+        "mails-code": "Write to anna@river.org or 93.184.216.34",
+        "mails-诗": "写信到 li@river.org 或 <|ip|>",
+        "mails": "寫信到 <|email|> 或 93.184.216.36",
+        "web": "Ask <|email|> about <|ip|>.",
+    }

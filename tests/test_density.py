@@ -1,4 +1,4 @@
-"""Text density and length: the definition, the thresholds in both languages, exempt sources."""
+"""Text density and length: the definition, the thresholds in both languages."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.cleaners.density import Density, density, num_text_chars, num_visible_chars
-from data_pipeline.document import Document, Drop, Measure
+from data_pipeline.document import Document, Drop
 from mindllm.config import parse
 
 
@@ -71,12 +71,6 @@ def test_symbols_lower_the_density() -> None:
     assert Density()(document("word | ★ → " * 200, "en")) == Drop("density:low_density")
 
 
-def test_exempt_sources_are_measured_only() -> None:
-    result = Density(exempt=["poems"])(document("床前明月光★", "zh-Hans", source="poems"))
-    assert isinstance(result, Document) and result.meta["density"] == 0.833
-    assert isinstance(Density(exempt=["poems"])(document("床前明月光", "zh-Hans")), Drop)
-
-
 def test_without_link_count() -> None:
     result = Density()(Document("汉" * 100, "1", lang="zh-Hans"))
     assert isinstance(result, Document) and result.meta == {"density": 1.0}
@@ -100,11 +94,6 @@ def test_density_over_the_page() -> None:
     assert isinstance(Density()(text), Document) and text.meta["density"] == 1
     assert Density(over="page")(text) == Drop("density:low_density") and text.meta["density"] == 0.745
     assert isinstance(Density(over="page")(document("正文" * 60, "zh-Hans")), Document)  # was no page
-
-
-@pytest.mark.parametrize("source", ["诗歌", "poems_2", "no", "2024", "web"])
-def test_any_source_can_be_exempt(source: str) -> None:
-    assert isinstance(Density(exempt=["x", source])(document("★", "zh-Hant", source=source)), Document)
 
 
 LANGUAGES = {
@@ -173,8 +162,6 @@ def test_measures(text: str, lang: str, expected: list[tuple[str, float, bool]])
     found = list(Density().measures(document(text, lang)))
     assert sorted((m.name, m.value, m.passes) for m in found) == expected
     assert [m.limit for m in found] == ["at least 0.75", "at least 100"]
-    free = list(Density(exempt=["web"]).measures(document(text, lang)))
-    assert free == [Measure(m.name, m.value) for m in found]
 
 
 @given(st.text(alphabet="汉漢ab 1。.★\n", max_size=40), st.sampled_from(["zh-Hans", "zh-Hant", "en", "other"]))

@@ -16,6 +16,7 @@ from raw_inputs import (
     ROWS,
     WARC,
     content,
+    lz4,
     parquet,
     read_all,
     record,
@@ -39,7 +40,7 @@ from raw_inputs import (
     ],
 )
 def test_every_format_and_compression(tmp_path: Path, name: str, data: bytes, expected: list[Any]) -> None:
-    packings: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".ZST": zstd}
+    packings: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".ZST": zstd, ".lz4": lz4}
     for suffix, pack in packings.items():
         path = tmp_path / f"{name}{suffix}"
         path.write_bytes(pack(data))
@@ -52,7 +53,9 @@ def test_several_members_and_frames_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(b"".join(map(gzip.compress, JSONL.splitlines(keepends=True))))
     (tmp_path / "c.html.zst").write_bytes(zstd(HTML[:30]) + zstd(HTML[30:]))
     (tmp_path / "d.warc.gz").write_bytes(gzip.compress(WARC) + gzip.compress(WARC))
-    expected = [*ROW_CONTENTS, *ROW_CONTENTS, *[HTML, b"<p>two</p>"] * 2, HTML]  # archives first: c waits for its group
+    (tmp_path / "e.warc.lz4").write_bytes(lz4(WARC[:40]) + lz4(WARC[40:]) + lz4(WARC))
+    (tmp_path / "f.warc.zst").write_bytes(zstd(WARC) + zstd(WARC))
+    expected = [*ROW_CONTENTS, *ROW_CONTENTS, *[HTML, b"<p>two</p>"] * 6, HTML]  # archives first: c waits for its group
     assert [content(d) for d in read_all(tmp_path)] == expected
 
 

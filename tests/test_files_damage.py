@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from raw_inputs import HTML, JSONL, ROWS, content, http, parquet, read_all, record, zstd
+from raw_inputs import HTML, JSONL, ROWS, content, http, lz4, parquet, read_all, record, zstd
 
 from data_pipeline import files, inputs
 from data_pipeline.parquet import SCHEMA, read_documents, write_rows
@@ -43,11 +43,14 @@ def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:
     assert [d.id for d in read_documents(tmp_path / "out.parquet")] == [d.id for d in found]
 
 
-@pytest.mark.parametrize("name", ["a.html.gz", "a.html.zst", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.warc.zst"])
+@pytest.mark.parametrize(
+    "name",
+    "a.html.gz a.html.zst a.html.lz4 a.jsonl.gz a.jsonl.zst a.jsonl.lz4 a.parquet a.warc.zst a.warc.lz4".split(),
+)
 def test_clipped_anywhere(tmp_path: Path, name: str) -> None:
     """A clipped file gives some of its documents and then one broken one."""
     data = {"html": HTML, "jsonl": JSONL, "parquet": parquet(ROWS), "warc": record(http(HTML))}[name.split(".")[1]]
-    data = {"gz": gzip.compress, "zst": zstd}.get(name.split(".")[-1], bytes)(data)
+    data = {"gz": gzip.compress, "zst": zstd, "lz4": lz4}.get(name.split(".")[-1], bytes)(data)
     (tmp_path / name).write_bytes(data)
     whole = [content(d) for d in read_all(tmp_path)]
     for end in range(1, len(data), 1 + len(data) // 60):
@@ -95,7 +98,7 @@ def test_what_no_reader_has_foreseen_ends_one_file_only(tmp_path: Path, monkeypa
     for name in ("a.parquet", "b.html"):
         (tmp_path / name).write_bytes(parquet(ROWS) if name == "a.parquet" else HTML)
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise KeyError("惊")
 
     monkeypatch.setattr(files.pq, "ParquetFile", fail)
@@ -103,12 +106,12 @@ def test_what_no_reader_has_foreseen_ends_one_file_only(tmp_path: Path, monkeypa
 
 
 starts = st.sampled_from(
-    [b"", b"\x1f\x8b\x08\x00", record(http(HTML))[:200], b"\x28\xb5\x2f\xfd", b"PAR1", b'{"text": "']
+    [b"", b"\x1f\x8b\x08\x00", record(http(HTML))[:200], b"\x28\xb5\x2f\xfd", lz4(b"x")[:9], b"PAR1", b'{"text": "']
 )
 
 
 @pytest.mark.parametrize(
-    "suffix", ["html.gz", "txt.zst", "jsonl", "jsonl.zst", "warc", "warc.gz", "warc.zst", "parquet"]
+    "suffix", ["html.gz", "txt.zst", "jsonl", "jsonl.zst", "warc", "warc.gz", "warc.zst", "warc.lz4", "parquet"]
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 @given(data=st.binary(max_size=60), start=starts)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from raw_inputs import HTML, JSONL, WARC, read_all
+from raw_inputs import HTML, JSONL, WARC, content, read_all
+from web_server import Web, serve
 
 from data_pipeline import inputs as module
+from data_pipeline import retries
 from data_pipeline.config import Source
 from data_pipeline.files import read
-from data_pipeline.inputs import list_shards
+from data_pipeline.inputs import InputShard, describe_source, evenly, list_shards
 from mindllm.config import UserError
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(retries, "LONGEST_WAIT", 0.0)
+    with serve() as server:
+        yield server
 
 
 def test_a_mixed_folder_has_a_stable_order_and_names(tmp_path: Path) -> None:
@@ -70,3 +83,130 @@ def test_sites(tmp_path: Path) -> None:
     (tmp_path / "语言 C#").mkdir()
     (tmp_path / "语言 C#" / "c.html").write_bytes(HTML)
     assert [d.site for d in read_all(tmp_path) if d.id.endswith("c.html")] == ["语言 c#"]
+
+
+def test_so_many_files_evenly_spaced(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.jsonl").write_bytes(JSONL)
+    taken = [[s.files[0][0] for s in list_shards({"w": Source(str(tmp_path), max_files=n)}, 1)] for n in (0, 1, 3, 12)]
+    assert ["".join(names) for names in taken] == ["0123456789", "0", "036", "0123456789"]
+    assert [evenly(list("ab"), n) for n in (0, 1, 2, 3)] == [["a", "b"], ["a"], ["a", "b"], ["a", "b"]]
+
+
+def test_a_list_of_files_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted, each once; below base or complete; the same documents as from the folder, but for missing files."""
+    monkeypatch.chdir(tmp_path)
+    files = {"网/a.jsonl": JSONL, "网/b.html": HTML, "c.warc": WARC, "far/d.txt": b"d"}
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    lines = ["# 列表", "", "网/b.html", "c.warc", "  网/a.jsonl\r", "c.warc", "gone.txt", f"{tmp_path}/far/d.txt"]
+    (tmp_path / "list.gz").write_bytes(gzip.compress("\ufeff".encode() + "\n".join(lines).encode()))
+    source = Source(paths="list.gz", base="")
+    shards = list_shards({"w": source}, 1000)
+    assert [(s.root, s.files) for s in shards] == [
+        ("", ("c.warc",)),
+        ("", ("网/a.jsonl",)),
+        ("", ("gone.txt", "网/b.html")),
+        ("", (f"{tmp_path}/far/d.txt",)),
+    ]
+    assert [s.name for s in shards] == [f"w-{i:05d}" for i in range(4)]
+    found = {d.id: d for s in shards for d in read(s)}
+    assert content(found["w/gone.txt"]) == "read:missing" and found["w/网/b.html"].site == "网"
+    assert found[f"w/{tmp_path}/far/d.txt"].site == str(tmp_path).split("/")[1]
+    from_folder = {d.id: d for s in list_shards({"w": Source(str(tmp_path))}, 1000) for d in read(s)}
+    assert [found[i] for i in found if "网" in i] == [d for i, d in from_folder.items() if "网" in i]
+    below = list_shards({"w": Source(paths="list.gz", base=str(tmp_path))}, 1000)
+    assert [(s.root, s.files) for s in below][0] == (str(tmp_path), ("c.warc",)) and below[-1].root == ""
+    assert [s.files[0] for s in list_shards({"w": replace(source, max_files=2)}, 1)] == ["gone.txt", lines[-1]]
+    described = describe_source(source, shards)
+    (tmp_path / "c.warc").write_bytes(WARC + WARC)
+    assert describe_source(source, shards)["hash"] != described["hash"] and described["files"] == 5
+
+
+def test_a_list_behind_a_url(web: Web, tmp_path: Path) -> None:
+    """As Common Crawl's: packed, names below another URL; the list may also name whole URLs."""
+    lines = [f"crawl/{i}.warc.gz" for i in range(4)] + [f"crawl/页{i}.html" for i in range(3)]
+    lines += [f"{web.url}/far/x.txt?X-Amz-Signature=hush", f"{web.url}/far/get?id=1", f"{web.url}/far/get?id=2"]
+    web.files = {"/lists/warc.paths.gz": gzip.compress("\n".join(lines).encode()), "/far/x.txt": b"x", "/far/get": HTML}
+    web.files |= {f"/data/crawl/{i}.warc.gz": gzip.compress(WARC) for i in range(4)}
+    web.files |= {f"/data/crawl/页{i}.html": HTML for i in range(2)}
+    source = Source(paths=f"{web.url}/lists/warc.paths.gz", base=f"{web.url}/data/")
+    shards = list_shards({"cc": source}, 1000)
+    assert web.requests == ["GET /lists/warc.paths.gz"]  # no look at any file
+    assert [len(s.files) for s in shards] == [1, 1, 1, 1, 3, 3] and shards[0].num_bytes == 0
+    found = [d for s in shards for d in read(s)]
+    ids = [d.id for d in found]
+    assert ids[:2] == ["cc/crawl/0.warc.gz#0", "cc/crawl/0.warc.gz#1"] and len(set(ids)) == len(ids) == 14
+    assert [(d.id, content(d)) for d in found[8:11]] == [
+        (f"cc/crawl/页{i}.html", HTML if i < 2 else "read:missing") for i in range(3)
+    ]
+    assert [d.id.rpartition("/")[2][:4] for d in found[11:]] == ["get?", "get?", "x.tx"]
+    assert {d.site for d in found[11:]} == {"127.0.0.1"} and found[8].site == "crawl"
+    described = json.dumps([describe_source(source, shards), ids])
+    assert "hush" not in described and "id=1" not in described
+    assert describe_source(source, shards[1:])["hash"] != describe_source(source, shards)["hash"]
+
+
+def test_files_of_unknown_size_are_grouped_by_number(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("\n".join(f"{i:03d}.html" for i in range(200)))
+    shards = list_shards({"w": Source(paths=str(tmp_path / "list"), base="https://a.example/")}, 16_000_000)
+    assert [len(s.files) for s in shards] == [64, 64, 64, 8]
+
+
+@pytest.mark.parametrize(
+    ("lines", "base", "says"),
+    [
+        ("", "https://a.example/", "names no files"),
+        ("# no\n", "https://a.example/", "names no files"),
+        ("/etc/passwd", "https://a.example/", 'is a file of this machine, but base is a URL.*base: ""'),
+        ("file:///etc/passwd", "", "write a file of this machine as its path"),
+        ("https://u:hush@a.example/x", "", "secrets come from the environment"),
+        ("x", "https://u:hush@a.example/", "sources.w.base: .*secrets come from"),
+        ("nowhere://a.example/x", "", "nowhere://a.example/x: cannot be set up"),
+        ("https://a.example/x?sig=1\nhttps://a.example/x?sig=2", "", "stands there twice"),
+        ("\udcff", "", "is no text in utf-8"),
+    ],
+)
+def test_lists_that_are_refused(tmp_path: Path, lines: str, base: str, says: str) -> None:
+    (tmp_path / "list").write_text(lines, errors="surrogateescape")
+    with pytest.raises(UserError, match=says) as caught:
+        list_shards({"w": Source(paths=str(tmp_path / "list"), base=base)}, 1)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_list_from_elsewhere_names_no_files_of_this_machine(web: Web, tmp_path: Path) -> None:
+    for line, base in (("/etc/passwd", ""), ("../../etc/passwd", str(tmp_path)), ("/etc/passwd", web.url)):
+        web.files = {"/list": line.encode()}
+        with pytest.raises(UserError, match=r"passwd"):
+            list_shards({"w": Source(paths=f"{web.url}/list", base=base)}, 1)
+    web.files = {"/list.gz": b"\x1f\x8b\x08 no"}
+    with pytest.raises(UserError, match=f"sources.w.paths: {web.url}/list.gz: cannot be read"):
+        list_shards({"w": Source(paths=f"{web.url}/list.gz?token=1")}, 1)
+    with pytest.raises(UserError, match="sources.w.paths: .*/none.gz.*check the address"):
+        list_shards({"w": Source(paths=f"{web.url}/none.gz")}, 1)
+
+
+def test_storage_is_for_the_files_not_for_a_list_that_lies_elsewhere() -> None:
+    source = Source(paths="https://a.example/list", base="s3://b/", storage={"anon": True})
+    urls = ["https://a.example/list", "s3://b/x", "S3://c/y", "hf://datasets/x"]
+    assert [bool(module.storage_for(source, url)) for url in urls] == [False, True, True, False]
+    assert module.storage_for(Source("http://a.example/", storage={"x": 1}), "https://a.example/y") == {"x": 1}
+    assert module.storage_for(Source(dataset="a/b", storage={"x": 1}), "hf://datasets/a/b") == {"x": 1}
+
+
+def test_a_shard_can_be_pickled_and_hashed() -> None:
+    shard = InputShard("w-00000", ("a",), "w", "s3://b", Source("s3://b", storage={"anon": True}))
+    assert pickle.loads(pickle.dumps(shard)) == shard and {shard: 1}[shard] == 1
+    assert InputShard("a", (), "", "").settings == Source()
+
+
+def test_what_a_plan_says_of_local_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one")
+    (tmp_path / "none.txt").symlink_to("nowhere")
+    source = Source(str(tmp_path), subset_field="kind")
+    first = describe_source(source, list_shards({"w": source}, 1))
+    assert first == {"text_field": "text", "html_field": "html", "subset_field": "kind", "files": 2, "bytes": 3,
+                     "hash": first["hash"]}  # fmt: skip
+    (tmp_path / "a.txt").write_bytes(b"two")
+    assert describe_source(source, list_shards({"w": source}, 1))["hash"] != first["hash"]

@@ -145,7 +145,7 @@ def test_site_statistics_of_the_run(tmp_path: Path, folder: Path, capsys: pytest
         own = "".join(chr(0x4E00 + 300 * n + i) for i in range(280))
         (folder / f"{n}.html").write_bytes(page(f"t{n}", f"{own[:140]}。{boiler}{own[140:]}。"))
     (folder / "short.html").write_bytes(page("t", ZH))
-    settings = config(tmp_path, folder / "0.html", num_workers=1, document_seconds=0)
+    settings = config(tmp_path, folder / "0.html", **{"workers.num_workers": 1}, document_seconds=0)
     for stage in (clean, dedup, refine):
         stage(settings)
     capsys.readouterr()

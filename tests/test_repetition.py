@@ -14,8 +14,10 @@ from data_pipeline.cleaners.repetition import Repetition, cut_lines, cut_phrases
 from data_pipeline.document import Document, Drop
 from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.sites import collect_phrases
+from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
 
+ONE = WorkersConfig(num_workers=1)
 BODY = (
     "河水绕过旧城的北门，在码头边分成两股。\nThe river divides in two beside the landing.\n"
     "河水繞過舊城的北門，在碼頭邊分成兩股。"
@@ -133,7 +135,7 @@ def site(folder: Path, texts: list[str], name: str = "a") -> str:
     with write_rows(folder / f"{name}.parquet", SCHEMA) as rows:
         for n, text in enumerate(texts):
             rows.add_document(Document(text, f"{name}/{n}", site=name))
-    return str(collect_phrases([folder / f"{name}.parquet"], folder / "out" / f"{name}-sites.parquet", 1))
+    return str(collect_phrases([folder / f"{name}.parquet"], folder / "out" / f"{name}-sites.parquet", ONE))
 
 
 @pytest.mark.parametrize("lang", BOILER)
@@ -159,16 +161,6 @@ def test_measures(tmp_path: Path) -> None:
     )
     bad = {m.name: m for m in Repetition().measures(Document("加微信领红包！" * 60, "1"))}
     assert not bad["share left"].passes and not bad["units left"].passes
-    (exempt,) = Repetition(exempt=["poems"]).measures(Document("加微信" * 60, "1", source="poems"))
-    assert exempt.value == "poems"
-
-
-def test_exempt_sources_are_left_alone() -> None:
-    song = Document("让我们荡起双桨\n" * 30 + "Row, row, row your boat\n" * 30, "1", source="songs")
-    kept = Repetition(exempt=["songs"])(song)
-    assert isinstance(kept, Document) and len(kept.text.split("\n")) == 61
-    song.source = "web"
-    assert isinstance(Repetition()(song), Drop)
 
 
 @pytest.mark.parametrize("phrase", ["加微信领红包！", "Click here to win. ", "加微信領紅包！"])

@@ -14,6 +14,9 @@ from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.phrases import find_phrases
 from data_pipeline.sites import collect_phrases
+from data_pipeline.workers import WorkersConfig
+
+ONE, TWO = WorkersConfig(num_workers=1), WorkersConfig(num_workers=2)
 
 LINES = [
     "关注公众号，每天一个词条。",
@@ -70,7 +73,7 @@ def rows(path: Path) -> dict[tuple[str, int], tuple[int, int]]:
 
 def test_counts(tmp_path: Path) -> None:
     paths = pages(tmp_path)
-    out = collect_phrases(paths, tmp_path / "out" / "sites.parquet", 1)
+    out = collect_phrases(paths, tmp_path / "out" / "sites.parquet", ONE)
     assert out == tmp_path / "out" / "sites.parquet"
     found = rows(out)
     assert found == counted(paths) and list(found) == sorted(found)
@@ -79,7 +82,7 @@ def test_counts(tmp_path: Path) -> None:
     assert found["b.example", key_of("Page 0 of 9")] == (9, 9)
     sentence = "Sign up for our newsletter and never miss a story."
     texts = [f"{sentence} Then the text of page {'abc'[n]}." for n in range(3)]
-    found = rows(collect_phrases([shard(tmp_path / "s.parquet", [("s", t) for t in texts])], tmp_path / "s" / "o", 1))
+    found = rows(collect_phrases([shard(tmp_path / "s.parquet", [("s", t) for t in texts])], tmp_path / "s" / "o", ONE))
     assert found == {("s", key_of(sentence)): (3, 3)}
 
 
@@ -87,15 +90,15 @@ def test_counts(tmp_path: Path) -> None:
 def test_small_runs_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """A shard whose phrases do not fit into memory is counted in runs."""
     paths = pages(tmp_path)
-    whole = collect_phrases(paths, tmp_path / "whole" / "sites.parquet", 1).read_bytes()
+    whole = collect_phrases(paths, tmp_path / "whole" / "sites.parquet", ONE).read_bytes()
     monkeypatch.setattr(sites, "MAX_BUFFERED", size)
-    assert collect_phrases(paths, tmp_path / "runs" / "sites.parquet", 1).read_bytes() == whole
+    assert collect_phrases(paths, tmp_path / "runs" / "sites.parquet", ONE).read_bytes() == whole
 
 
 def test_same_bytes_for_any_number_of_workers_and_nothing_left_behind(tmp_path: Path) -> None:
     paths = pages(tmp_path)
-    one = collect_phrases(paths, tmp_path / "one" / "sites.parquet", 1).read_bytes()
-    two = collect_phrases(paths, tmp_path / "two" / "sites.parquet", 2).read_bytes()
+    one = collect_phrases(paths, tmp_path / "one" / "sites.parquet", ONE).read_bytes()
+    two = collect_phrases(paths, tmp_path / "two" / "sites.parquet", TWO).read_bytes()
     assert one == two
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["sites.parquet"]
 
@@ -103,17 +106,17 @@ def test_same_bytes_for_any_number_of_workers_and_nothing_left_behind(tmp_path: 
 def test_an_existing_file_is_complete(tmp_path: Path) -> None:
     out = tmp_path / "sites.parquet"
     out.write_bytes(b"kept")
-    assert collect_phrases([tmp_path / "no such shard.parquet"], out, 1).read_bytes() == b"kept"
+    assert collect_phrases([tmp_path / "no such shard.parquet"], out, ONE).read_bytes() == b"kept"
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = pages(tmp_path / "in")
-    whole = collect_phrases(paths, tmp_path / "whole" / "sites.parquet", 1).read_bytes()
+    whole = collect_phrases(paths, tmp_path / "whole" / "sites.parquet", ONE).read_bytes()
     broken = tmp_path / "in" / "web-00002.parquet"
     data = broken.read_bytes()
     broken.write_bytes(b"not parquet")
     with pytest.raises(Exception, match="[Pp]arquet"):
-        collect_phrases(paths, tmp_path / "out" / "sites.parquet", 1)
+        collect_phrases(paths, tmp_path / "out" / "sites.parquet", ONE)
     assert not (tmp_path / "out" / "sites.parquet").exists()
     broken.write_bytes(data)
     counted_again: list[Path] = []
@@ -124,14 +127,14 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return read(path, columns)
 
     monkeypatch.setattr(sites, "read_documents", recording)
-    assert collect_phrases(paths, tmp_path / "out" / "sites.parquet", 1).read_bytes() == whole
+    assert collect_phrases(paths, tmp_path / "out" / "sites.parquet", ONE).read_bytes() == whole
     assert counted_again == [broken]
 
 
 def test_order_and_grouping_of_shards_do_not_matter(tmp_path: Path) -> None:
     paths = pages(tmp_path)
-    first = collect_phrases(paths, tmp_path / "first" / "sites.parquet", 1).read_bytes()
-    turned = collect_phrases(paths[::-1], tmp_path / "turned" / "sites.parquet", 1).read_bytes()
+    first = collect_phrases(paths, tmp_path / "first" / "sites.parquet", ONE).read_bytes()
+    turned = collect_phrases(paths[::-1], tmp_path / "turned" / "sites.parquet", ONE).read_bytes()
     assert first == turned
 
 
@@ -141,11 +144,11 @@ def test_order_and_grouping_of_shards_do_not_matter(tmp_path: Path) -> None:
 )
 def test_small_shards(tmp_path: Path, documents: list[tuple[str, str]]) -> None:
     paths = [shard(tmp_path / "web-00000.parquet", documents)]
-    assert rows(collect_phrases(paths, tmp_path / "sites.parquet", 1)) == counted(paths)
+    assert rows(collect_phrases(paths, tmp_path / "sites.parquet", ONE)) == counted(paths)
 
 
 def test_no_shards(tmp_path: Path) -> None:
-    assert rows(collect_phrases([], tmp_path / "sites.parquet", 1)) == {}
+    assert rows(collect_phrases([], tmp_path / "sites.parquet", ONE)) == {}
 
 
 @settings(max_examples=15, deadline=None)
@@ -157,4 +160,4 @@ def test_no_shards(tmp_path: Path) -> None:
 def test_any_documents(tmp_path_factory: pytest.TempPathFactory, shards: list[list[tuple[str, str]]]) -> None:
     folder = tmp_path_factory.mktemp("sites")
     paths = [shard(folder / f"web-{n:05d}.parquet", documents) for n, documents in enumerate(shards)]
-    assert rows(collect_phrases(paths, folder / "out" / "sites.parquet", 1)) == counted(paths)
+    assert rows(collect_phrases(paths, folder / "out" / "sites.parquet", ONE)) == counted(paths)

@@ -67,7 +67,7 @@ class Density:
     min_density: share of the visible characters that must be text (see `density`).  min_han: Han characters that a
     document in either Chinese script must hold.  min_words: units that any other must hold.
     over: visible characters of what: of the extracted `text`, or of the whole `page` (a document that was no HTML page
-    has only its text).  exempt: names of sources that the rule never drops (poems, dialogues).
+    has only its text).
     languages: zh-Hans, zh-Hant, en, other -> own limits, in place of the three general ones.
     """
 
@@ -75,7 +75,6 @@ class Density:
     min_han: int = 100
     min_words: int = 100
     over: Literal["text", "page"] = "text"
-    exempt: list[str] = field(default_factory=list)
     languages: dict[str, Limits] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
@@ -95,14 +94,12 @@ class Density:
         n = scripts(document.text)
         measured = self._measure(document, n)
         document.meta["density"] = round(measured, 3)
-        if document.source in self.exempt:
-            return document
         if measured < self._min_density(document.lang):
             return Drop("density:low_density")
         return document if self._is_long(document, n) else Drop("density:too_short")
 
     def measures(self, document: Document) -> Iterator[Measure]:
-        """Density and length against the limits for the document's language; no limits for an exempt source."""
+        """Density and length against the limits for the document's language."""
         n = scripts(document.text)
         length = n.han if is_chinese(document.lang) else len(units(document.text))
         found = (
@@ -110,9 +107,7 @@ class Density:
             ("Chinese characters" if is_chinese(document.lang) else "words", length, self._min_length(document.lang)),
         )
         for name, value, limit in found:
-            free = document.source in self.exempt
-            words = "" if free else f"at least {limit:g}"
-            yield Measure(name, round(value, 3), words, free or value >= limit)
+            yield Measure(name, round(value, 3), f"at least {limit:g}", value >= limit)
 
     def _measure(self, document: Document, n: Scripts) -> float:
         page_chars = document.meta.get("page_chars", 0) if self.over == "page" else 0

@@ -165,14 +165,13 @@ class Quality:
     """Drops quality:low_score; writes the score into meta["quality"] (probability of good, 4 digits).
 
     model: file that train-quality wrote.  min_score: documents below it go.  languages: zh-Hans, zh-Hant, en, other ->
-    own min_score, 0 to drop none.  exempt: names of sources that are scored, but never dropped. A document in a
-    language of which the model has seen no examples passes without a score.
+    own min_score, 0 to drop none. A document in a language of which the model has seen no examples passes without a
+    score.
     """
 
     model: str
     min_score: float = 0.5
     languages: dict[str, float] = field(default_factory=dict)
-    exempt: list[str] = field(default_factory=list)
 
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each; the model is read and checked."""
@@ -197,7 +196,7 @@ class Quality:
             return document
         score = round(self._model.score(document.text), 4)
         document.meta["quality"] = score
-        if score < self._min_score(document.lang) and document.source not in self.exempt:
+        if score < self._min_score(document.lang):
             return Drop("quality:low_score")
         return document
 
@@ -207,8 +206,7 @@ class Quality:
             yield Measure("quality score", f"none: the model does not know the language {document.lang or '?'}")
             return
         score, limit = round(self._model.score(document.text), 4), self._min_score(document.lang)
-        free = document.source in self.exempt
-        yield Measure("quality score", score, "" if free else f"at least {limit:g}", free or score >= limit)
+        yield Measure("quality score", score, f"at least {limit:g}", score >= limit)
 
     def _min_score(self, lang: str) -> float:
         return self.languages.get(lang, self.min_score)

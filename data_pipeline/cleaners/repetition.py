@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +39,13 @@ class Repetition:
     (a) A paragraph, line or sentence (data_pipeline.phrases) goes when it stands on at least min_site_documents
     documents of its site and on min_site_share of them (a tenth of that where it is long), unless the title begins with
     it. small_sites: what stands on half of the pages of a site, but on too few for that rule, goes at the beginning and
-    end of the text, up to a quarter of it. (site_phrases: the file of data_pipeline.sites, set by the refine verb;
-    empty: none of this runs.)
+    end of the text, up to a quarter of it. (site_phrases: the file of data_pipeline.sites, set by the refine verb. None
+    of this runs where it is empty, or min_site_documents is 0.)
     (b) A line, or a phrase of 2 to 60 characters, that comes min_repeats or more times in a row is cut to one. It must
     hold a letter, and the whole MIN_COLUMNS columns: rules (----, ......), numbers and short laughter stay. Phrases
     that look like code or table cells stay, too. Lines indented like code (four spaces, a tab) are out of both rules.
     Drops, after a cut only: repetition:low_information if less than the share min_left of the characters is left,
     repetition:too_short if fewer than min_left_units units (Chinese characters, words) are.
-    exempt: names of sources that are left alone (poems, songs, dialogues).
     """
 
     min_repeats: int = 3
@@ -55,15 +54,14 @@ class Repetition:
     small_sites: bool = True
     min_left: float = 0.5
     min_left_units: int = 30
-    exempt: list[str] = field(default_factory=list)
     site_phrases: str = ""
 
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each."""
         if self.min_repeats < 2:
             yield f"min_repeats: {self.min_repeats} would cut text that is not repeated; use 2 or more"
-        if self.min_site_documents < 2:
-            yield "min_site_documents: must be 2 or more"
+        if self.min_site_documents != 0 and self.min_site_documents < 2:
+            yield "min_site_documents: must be 2 or more, or 0 (sites are not looked at)"
         if not 0 < self.min_site_share <= 1:
             yield f"min_site_share: {self.min_site_share} is not in (0, 1]"
         if not 0 <= self.min_left <= 1:
@@ -73,8 +71,6 @@ class Repetition:
 
     def __call__(self, document: Document) -> Document | Drop:
         """The document with its repeats cut, or why it goes (its text then stays as it was)."""
-        if document.source in self.exempt:
-            return document
         text = self._cut_rows(self._cut_site(document))
         removed = len(document.text) - len(text)
         if len(text) < self.min_left * len(document.text):
@@ -87,9 +83,6 @@ class Repetition:
 
     def measures(self, document: Document) -> Iterator[Measure]:
         """What goes by which rule, and what is left, against the limits."""
-        if document.source in self.exempt:
-            yield Measure("exempt source", document.source)
-            return
         site = self._sites.get(document.site, SitePhrases())
         before, without_site = document.text, self._cut_site(document)
         text = self._cut_rows(without_site)
@@ -115,7 +108,7 @@ class Repetition:
 
     @functools.cached_property
     def _sites(self) -> dict[str, SitePhrases]:
-        if not self.site_phrases:
+        if not self.site_phrases or not self.min_site_documents:
             return {}
         path = Path(self.site_phrases)
         if not path.exists():
