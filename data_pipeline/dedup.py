@@ -1,288 +1,194 @@
-"""Removes exact and near duplicates (verb dedup): one copy of each stays. Five passes, all on disk, no index in memory:
+"""Removes exact and near duplicates (verb dedup): one copy of each stays. docs/dedup.md says how, and what it costs.
 
-sketch every document (data_pipeline.minhash); find exact copies; sort once a band for pairs, whose similarity is
-checked; connect pairs to clusters and choose what stays; rewrite the shards. In a cluster documents are taken by number
-of units, then by order: each stays unless it is similar enough to one that stays, so a chain of small changes never
-swallows unlike texts. Documents without units are never copies; a text in Simplified and in Traditional Chinese is two
-texts. Files in work/ are complete or absent: a killed stage goes on from there. Disk: 650 bytes a document.
+Five passes, all on disk and all but one as tasks of the engine: sketches (a task a shard), bands (a task a range of
+keys), connect (one process, documents in pairs only), decisions (a task some components), and filter (a task a shard).
+Documents without units are never copies; a text in Simplified and in Traditional Chinese is two texts. What the run
+keeps is noted for later runs, which hold their documents against it (dedup.against). Files in work/ are complete or
+absent: a killed stage goes on from there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_pipeline import minhash, workers
+from data_pipeline import bands, decisions, workers
+from data_pipeline.arrays import read_rows
 from data_pipeline.clean import KEPT, StageShard, Stats, dropped_row, finish, stage_shards
 from data_pipeline.config import DataConfig, DedupConfig
-from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, count_documents, read_documents, write_rows
-from mindllm.config import UserError
-from mindllm.stage import Stage, atomic, read_json, require, write_json
+from data_pipeline.document import Document
+from data_pipeline.earlier import SETTINGS, Earlier, earlier_parts, find_earlier, keep_signatures, meaning
+from data_pipeline.estimate import estimate
+from data_pipeline.parquet import (
+    DROPPED_SCHEMA,
+    ROWS_PER_GROUP,
+    SCHEMA,
+    count_documents,
+    read_documents,
+    write_rows,
+)
+from data_pipeline.sketches import Part, Store, load_store, save_store, sketch_part
+from mindllm.stage import Stage, require, write_json
 
-CHARACTERS_PER_BATCH, DOCUMENTS_PER_BATCH = 100_000, 1000
-PEAK_BYTES = 90  # memory: a document, measured at the worst moment (the sort of exact hashes); a band takes 50
-HEAD = np.dtype([("exact", "<u8", 2), ("num_units", "<i8")])
-DECISION = np.dtype([("best", "<i8"), ("kept", "<i8"), ("similarity", "<f8"), ("exact", "?")])
-NAMES = pa.schema([("ordinal", pa.int64()), ("id", pa.string())])
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 CLUSTERS = pa.schema(
     [("id", pa.string()), ("kept_id", pa.string()), ("similarity", pa.float64()), ("kind", pa.string())]
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    """One shard of clean/: its documents have the ordinals first ... first + count - 1 among all documents."""
-
-    shard: StageShard
-    first: int
-    count: int
+SKETCH = ("heads", "signatures")  # what is kept of a document for later runs, besides its names
+LITTLE = 50_000  # documents: below, the passes between sketches and filter take less time than workers to start
+NO_MEANING = ("against", "rows_per_task")  # of the settings: the one is an input, the other changes no output
 
 
 def dedup(config: DataConfig) -> int:
     """Exact and near duplicates (MinHash): the best copy of each stays."""
     before = require(config.folder("clean"), "python -m data_pipeline clean CONFIG")
-    settings = {"dedup": asdict(config.dedup), "signature_version": minhash.ALGORITHM_VERSION}
-    stage = Stage(config.folder("dedup"), "dedup", settings, {"clean": before["hash"]})
+    against = find_earlier(config.dedup, config.run)
+    settings = {key: value for key, value in asdict(config.dedup).items() if key not in NO_MEANING}
+    inputs = {"clean": before["hash"]} | {f"against {earlier.folder}": earlier.hash for earlier in against}
+    plan = {"dedup": settings, "signature_version": meaning(config.dedup)["signature_version"]}
+    stage = Stage(config.folder("dedup"), "dedup", plan, inputs)
     if stage.start(config.force):
-        parts = list_parts(stage_shards(config.folder("clean")))
-        work, clusters = stage.folder / "work", stage.folder / "clusters" / "clusters.parquet"
-        if not (clusters.exists() and all(path.exists() for p in parts for path in _results(p, stage.folder))):
-            print(estimate(parts, config.dedup), flush=True)
-            decide(parts, config.dedup, work, clusters, config.workers())
-        stats = workers.run(functools.partial(filter_shard, out=stage.folder), parts, config.workers(), "dedup: filter")
-        shutil.rmtree(work, ignore_errors=True)
-        finish(stage, stats)
+        work = stage.folder / "work"
+        parts = list_parts(stage_shards(config.folder("clean")), against, work)
+        new = [part for part in parts if not part.fixed]
+        if not all(path.exists() for part in new for path in _results(part, stage.folder)):
+            needs = estimate(parts, config.dedup, config.workers)
+            print(needs.describe(), flush=True)
+            needs.check_room(stage.folder)
+            decide(parts, config.dedup, work, config.workers, needs.at_once)
+        task = functools.partial(filter_shard, out=stage.folder, num_hashes=config.dedup.num_hashes)
+        outcome = workers.run(task, new, config.workers, "dedup: filter")
+        write_json(stage.folder / "signatures" / SETTINGS, meaning(config.dedup))
+        if not outcome.failures:
+            shutil.rmtree(work, ignore_errors=True)
+        finish(stage, outcome, config.workers.max_failed)
+        shutil.rmtree(work, ignore_errors=True)  # complete, although some shards were given up
     return 0
 
 
-def list_parts(shards: Sequence[StageShard]) -> list[Part]:
-    """The shards with the ordinals of their documents, from the Parquet footers."""
-    counts = [count_documents(s.path) for s in shards]
-    if sum(counts) >= 2**31:  # scipy numbers the nodes of a graph with 32 bits
-        raise UserError(
-            f"{sum(counts):,} documents are more than dedup takes (2^31); split the sources over several runs"
-        )
-    return [Part(s, sum(counts[:i]), counts[i]) for i, s in enumerate(shards)]
+def list_parts(shards: Sequence[StageShard], against: Sequence[Earlier], work: Path) -> list[Part]:
+    """Documents of earlier runs, then the shards; counts are from the Parquet footers."""
+    parts = list(earlier_parts(against, work))
+    first = sum(part.count for part in parts)
+    for shard in shards:
+        folder = str(work / "sketches" / shard.name)
+        parts.append(Part(shard.name, str(shard.path), folder, folder, first, count_documents(shard.path)))
+        first += parts[-1].count
+    return parts
 
 
-def estimate(parts: Sequence[Part], settings: DedupConfig) -> str:
-    """What the stage is going to need, as a line to print."""
-    total = sum(p.count for p in parts)
-    disk = total * (HEAD.itemsize + DECISION.itemsize + 8 * settings.bands + 4 * settings.num_hashes)
-    memory = total * PEAK_BYTES + 8 * settings.num_hashes * min(total, minhash.ROWS_AT_ONCE)
-    head = f"dedup: {total:,} documents in {len(parts)} shards"
-    return f"{head}; needs {disk / 1e6:,.1f} MB of disk while it runs, {memory / 1e6:,.1f} MB of memory to sort them"
+def decide(
+    parts: Sequence[Part], settings: DedupConfig, work: Path, where: workers.WorkersConfig, at_once: int
+) -> None:
+    """Passes 1 to 4: leaves in `work` what load_fates needs; what is there is not made again.
 
-
-def decide(parts: Sequence[Part], settings: DedupConfig, work: Path, clusters: Path, num_workers: int) -> None:
-    """Passes 1 to 4: leaves work/decisions.npy, work/names.arrow and `clusters`; what is there is not made again."""
-    workers.run(functools.partial(sketch_part, work=work, settings=settings), parts, num_workers, "dedup: sketch")
-    store = Store(work, parts)
-    if not (work / "decisions.npy").exists():
-        _save(work / "decisions.npy", find_decisions(store, settings))
-    decisions = np.load(work / "decisions.npy", mmap_mode="r")
-    if not (work / "names.arrow").exists():
-        write_names(work / "names.arrow", parts, decisions["best"])
-    if not clusters.exists():
-        write_clusters(clusters, decisions, Names(work / "names.arrow"))
-
-
-def sketch_part(part: Part, work: Path, settings: DedupConfig) -> None:
-    """Sketch one shard into work/{heads,keys,signatures}/. memory: one batch, and one row group of the shard."""
-    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "heads": (HEAD, (part.count,)),
-        "keys": ("<u8", (settings.bands, part.count)),  # a band's keys lie together: each pass reads only its own
-        "signatures": ("<u4", (part.count, settings.num_hashes)),
-    }
-    paths = {kind: work / kind / f"{part.shard.name}.npy" for kind in shapes}
-    if all(path.exists() for path in paths.values()):
-        return
-    with contextlib.ExitStack() as stack:
-        heads, keys, signatures = (stack.enter_context(_new_array(paths[k], *shapes[k])) for k in shapes)
-        end = 0
-        for texts in _batches(d.text for d in read_documents(part.shard.path, ("text",))):
-            found = minhash.sketch(texts, settings.num_hashes, settings.shingle_units, settings.seed)
-            rows = slice(end, end := end + len(texts))
-            heads["exact"][rows], heads["num_units"][rows] = found.exact, found.num_units
-            keys[:, rows] = minhash.band_keys(found.signatures, settings.bands, settings.rows)
-            signatures[rows] = found.signatures
-        assert end == part.count, f"{part.shard.path}: {end} documents, its footer says {part.count}"
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= CHARACTERS_PER_BATCH or len(batch) == DOCUMENTS_PER_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-@contextlib.contextmanager
-def _new_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """An array that is written through to disk and appears under its name only when the block ends well."""
-    with atomic(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, "w+", np.dtype(dtype), shape)
-        yield array
-        array.flush()
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with _new_array(path, array.dtype, array.shape) as file:
-        file[...] = array
-
-
-class Store:
-    """The sketches of all shards, addressed by ordinal. Files are opened when read: the system limits open ones."""
-
-    def __init__(self, work: Path, parts: Sequence[Part]):
-        self.work, self._parts = work, parts
-        self._firsts = np.array([p.first for p in parts], dtype=np.int64)
-        self.total = sum(p.count for p in parts)
-
-    def _open(self, kind: str, part: Part) -> np.ndarray:
-        return np.load(self.work / kind / f"{part.shard.name}.npy", mmap_mode="r")
-
-    def heads(self) -> np.ndarray:
-        """HEAD (total,): exact hash and number of units of every document."""
-        out = np.zeros(self.total, dtype=HEAD)
-        for part in self._parts:
-            out[part.first : part.first + part.count] = self._open("heads", part)
-        return out
-
-    def band(self, band: int) -> np.ndarray:
-        """uint64 (total,): every document's key in one band."""
-        out = np.zeros(self.total, dtype=np.uint64)
-        for part in self._parts:
-            out[part.first : part.first + part.count] = self._open("keys", part)[band]
-        return out
-
-    def signatures(self, ordinals: np.ndarray) -> np.ndarray:
-        """uint32 (len(ordinals), num_hashes). slow: a random read a row where the files are not in the page cache."""
-        numbers = np.searchsorted(self._firsts, ordinals, side="right") - 1
-        order = np.argsort(numbers, kind="stable")
-        pieces = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
-        out: np.ndarray | None = None
-        for rows in pieces:
-            part = self._parts[numbers[rows[0]]]
-            found = self._open("signatures", part)[ordinals[rows] - part.first]
-            out = np.empty((len(ordinals), found.shape[1]), dtype=found.dtype) if out is None else out
-            out[rows] = found
-        assert out is not None, "signatures of no documents were asked for"
-        return out
-
-
-def find_decisions(store: Store, settings: DedupConfig) -> np.ndarray:
-    """DECISION (total,): for each document the best of its cluster, the kept one it copies (or itself), and why."""
-    heads = store.heads()
-    num_units = heads["num_units"].copy()
-    originals = minhash.find_originals(heads["exact"], num_units)
-    del heads  # memory: 24 bytes a document
-    task = functools.partial(find_pairs, store=store, originals=originals, num_units=num_units, settings=settings)
-    files = workers.run(task, range(settings.bands), 1, "dedup: bands")  # one at a time: each needs memory for all keys
-    labels = minhash.connect(store.total, (np.load(file) for file in files))
-    members, first = minhash.by_quality(labels, num_units)
-    decisions = np.zeros(store.total, dtype=DECISION)
-    decisions["best"] = decisions["kept"] = np.arange(store.total)
-    decisions["best"][members] = members[np.maximum.accumulate(np.where(first, np.arange(len(members)), 0))]
-    closest, reached = minhash.choose(members, first, store.signatures, settings.threshold)
-    decisions["kept"][members], decisions["similarity"][members] = closest, reached
-    decisions = decisions[originals]  # an exact copy shares the fate of its original
-    decisions["exact"] = (decisions["kept"] == originals) & (originals != np.arange(store.total))
-    decisions["similarity"][decisions["exact"]] = 1
-    return decisions
-
-
-def find_pairs(band: int, store: Store, originals: np.ndarray, num_units: np.ndarray, settings: DedupConfig) -> Path:
-    """Write the pairs that agree in one band and are similar: int64 (k, 2), ordinals. Exact copies sit out."""
-    path = store.work / f"pairs-{band:03d}.npy"
-    if path.exists():
-        return path
-    members = np.flatnonzero((originals == np.arange(store.total)) & (num_units > 0))
-
-    def similar(pairs: np.ndarray) -> np.ndarray:
-        chunks = np.split(members[pairs], range(minhash.ROWS_AT_ONCE, len(pairs), minhash.ROWS_AT_ONCE))
-        values = [minhash.similarity(store.signatures(c[:, 0]), store.signatures(c[:, 1])) for c in chunks]
-        return np.concatenate(values) >= settings.threshold
-
-    found = [np.zeros((0, 2), dtype=np.int64), *minhash.candidate_pairs(store.band(band)[members], similar)]
-    _save(path, members[np.concatenate(found)])
-    return path
-
-
-def write_names(path: Path, parts: Sequence[Part], best: np.ndarray) -> None:
-    """The ids of all documents that are not alone in their cluster, by ordinal: a file that every process can map."""
-    shared = best != np.arange(len(best))
-    shared[best[shared]] = True
-    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, NAMES) as writer:
-        for part in parts:
-            rows = np.flatnonzero(shared[part.first : part.first + part.count])
-            if len(rows):
-                ids = pq.read_table(part.shard.path, columns=["id"])["id"].take(pa.array(rows))
-                writer.write_table(pa.table({"ordinal": rows + part.first, "id": ids}, schema=NAMES))
-
-
-class Names:
-    """Ordinal to id, from the file of write_names. memory: 8 bytes an entry; the ids stay on disk."""
-
-    def __init__(self, path: Path):
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self._ordinals, self._ids = table["ordinal"].to_numpy(), table["id"]
-
-    def __call__(self, ordinal: int) -> str:
-        """The id of a document that is not alone in its cluster."""
-        return str(self._ids[int(np.searchsorted(self._ordinals, ordinal))])
-
-
-def write_clusters(path: Path, decisions: np.ndarray, names: Names) -> None:
-    """Every dropped document, the one that is kept for it, and how similar they are."""
-    with write_rows(path, CLUSTERS) as file:
-        for ordinal in np.flatnonzero(decisions["kept"] != np.arange(len(decisions))).tolist():
-            _, kept, similarity, exact = decisions[ordinal].tolist()
-            row = {"id": names(ordinal), "kept_id": names(kept), "similarity": similarity}
-            file.add({**row, "kind": "exact" if exact else "near"})
-
-
-def _results(part: Part, out: Path) -> tuple[Path, Path]:
-    """Where one shard's kept documents and counts go; both there: the shard is done."""
-    return out / f"{part.shard.name}.parquet", out / "stats" / f"{part.shard.name}.json"
-
-
-def filter_shard(part: Part, out: Path) -> Stats:
-    """Write one shard's kept and dropped documents; a kept one names the best of its cluster in meta["cluster"].
-
-    Files appear in the order dropped, counts, kept, as in clean: a kept shard on disk means that all three are there.
+    at_once: so many tasks that need rows_per_task * bands.TASK_BYTES of memory fit.
     """
-    kept_path, counts_path = _results(part, out)
-    if kept_path.exists() and counts_path.exists():
-        return Stats(read_json(counts_path))
-    decisions = np.load(out / "work" / "decisions.npy", mmap_mode="r")[part.first : part.first + part.count]
-    names = Names(out / "work" / "names.arrow")
-    stats = Stats()
+    save_store(work, parts)
+    store = Store(parts)
+    _run("sketch", functools.partial(sketch_part, settings=settings), parts, where, store)
+    if store.total < LITTLE:
+        where, at_once = replace(where, engine=workers.LOCAL, num_workers=1, address=""), 1
+    few, rows = replace(where, num_workers=at_once), settings.rows_per_task
+    tasks = bands.list_tasks([settings.bands], store.total, rows)  # of the exact hash
+    copies = _run("exact copies", functools.partial(bands.find_copies, work=work), tasks, few, store)
+    _run("place copies", functools.partial(bands.place_copies, files=copies), parts, where, store)
+    tasks = bands.list_tasks(range(settings.bands), store.total, rows)
+    pairs = _run("bands", functools.partial(bands.find_pairs, work=work, settings=settings), tasks, few, store)
+    alone = replace(where, engine=workers.LOCAL, num_workers=1, address="")
+    _run("connect", functools.partial(decisions.connect, pairs=pairs, work=work), [store], alone, store)
+    task = functools.partial(decisions.choose, work=work, threshold=settings.threshold)
+    _run("choose", task, decisions.list_choices(work), where, store)
+
+
+def _run(
+    title: str, task: Callable[[Item], Result], items: Sequence[Item], where: workers.WorkersConfig, store: Store
+) -> list[Result]:
+    """One pass; says how long it took, where that is worth a line."""
+    start = time.monotonic()
+    results = workers.run_all(task, items, where, f"dedup: {title}")
+    if store.total >= LITTLE:
+        print(f"dedup: {title}: {len(items):,} tasks, {time.monotonic() - start:.1f} s", flush=True)
+    return results
+
+
+def _results(part: Part, out: Path) -> list[Path]:
+    """All that filter_shard writes for one shard; the file of kept documents first, although it appears last."""
+    name, kept_for_later = f"{part.name}.parquet", out / "signatures" / part.name
+    files = [out / name, out / "dropped" / name, out / "clusters" / name, out / "stats" / f"{part.name}.json"]
+    return files + [kept_for_later / f for f in ("heads.npy", "signatures.npy", "names.arrow")]
+
+
+def filter_shard(part: Part, out: Path, num_hashes: int) -> Path:
+    """Write one shard's kept and dropped documents, what they are copies of, and signatures for later runs.
+
+    A kept document names its cluster in meta["cluster"]: the first of its component, or, where that one was kept by an
+    earlier run, the cluster that it was given there. The file of kept documents appears last: it means that all others
+    are there. Returns the file of counts. memory: one row group, 30 bytes a document of the shard.
+    """
+    results = _results(part, out)
+    kept_path, dropped_path, copies_path, counts_path = results[:4]
+    if all(path.exists() for path in results):
+        return counts_path
+    store, fates, stats = load_store(out / "work"), decisions.load_fates(part, out / "work"), Stats()
+    documents = read_documents(Path(part.path))
     with write_rows(kept_path, SCHEMA) as kept:
-        with write_rows(out / "dropped" / f"{part.shard.name}.parquet", DROPPED_SCHEMA) as dropped:
-            documents = zip(read_documents(part.shard.path), decisions, strict=True)
-            for ordinal, (document, decision) in enumerate(documents, part.first):
-                best, copy_of, _, exact = decision.tolist()
-                reason = KEPT if copy_of == ordinal else "dedup:exact" if exact else "dedup:near"
-                stats.add(document, reason)
-                if reason == KEPT:
-                    document.meta["cluster"] = document.id if best == ordinal else names(best)
-                    kept.add_document(document)
-                else:
-                    dropped.add(dropped_row(document, reason))
+        with (
+            write_rows(dropped_path, DROPPED_SCHEMA) as dropped,
+            write_rows(copies_path, CLUSTERS) as copies,
+            keep_signatures(out / "signatures" / part.name, num_hashes) as keep,
+        ):
+            for start in range(0, part.count, ROWS_PER_GROUP):
+                batch = list(itertools.islice(documents, ROWS_PER_GROUP))
+                rows = np.arange(start, start + len(batch))
+                reasons = _judge(batch, part.first + rows, fates.take(rows), store)
+                # What else looks at kept documents of all shards (repeated paragraphs) acts here, on batch and reasons:
+                # it cuts a kept document's text, or gives a reason for which it goes.
+                for document, reason in zip(batch, reasons, strict=True):
+                    stats.add(document, reason)
+                    if reason == KEPT:
+                        kept.add_document(document)
+                    else:
+                        dropped.add(dropped_row(document, reason))
+                for row in _copies(batch, part.first + rows, fates.take(rows), store):
+                    copies.add(row)
+                stays = [place for place, reason in enumerate(reasons) if reason == KEPT]
+                heads, signatures = (read_rows(Path(part.store) / f"{k}.npy", rows[stays]) for k in SKETCH)
+                names = [(batch[place].id, str(batch[place].meta["cluster"])) for place in stays]
+                keep(heads, signatures, [id for id, _ in names], [cluster for _, cluster in names])
         write_json(counts_path, stats.counts)
-    return stats
+    return counts_path
+
+
+def _judge(batch: Sequence[Document], own: np.ndarray, fates: decisions.Fates, store: Store) -> list[str]:
+    """A reason for each document, KEPT for those that stay; these are told their cluster. own: their ordinals."""
+    stays = fates.kept == own
+    clusters = iter(store.names(fates.best[stays], "cluster"))
+    reasons = []
+    for document, stay, exact in zip(batch, stays.tolist(), fates.exact.tolist(), strict=True):
+        reasons.append(KEPT if stay else "dedup:exact" if exact else "dedup:near")
+        if stay:
+            document.meta["cluster"] = next(clusters)
+    return reasons
+
+
+def _copies(
+    batch: Sequence[Document], own: np.ndarray, fates: decisions.Fates, store: Store
+) -> Iterator[dict[str, object]]:
+    """Rows of CLUSTERS: every copy, the document that is kept for it, and how similar they are."""
+    gone = np.flatnonzero(fates.kept != own)
+    kept_ids = store.names(fates.kept[gone], "id")
+    for place, kept_id in zip(gone.tolist(), kept_ids, strict=True):
+        row = {"id": batch[place].id, "kept_id": kept_id, "similarity": float(fates.similarity[place])}
+        yield {**row, "kind": "exact" if fates.exact[place] else "near"}

@@ -64,7 +64,7 @@ def meta_json(document: Document) -> str:
 
 def read_documents(path: Path, columns: Iterable[str] | None = None) -> Iterator[Document]:
     """The documents of one of our own Parquet shards, in order. Columns that are not asked for stay empty."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # memory: pre_buffer keeps what it has read of the file
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=list(columns) if columns else None):
             for row in batch.to_pylist():
                 row["meta"] = json.loads(row.get("meta") or "{}")

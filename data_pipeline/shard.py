@@ -48,7 +48,7 @@ def shard(config: DataConfig) -> int:
     task = functools.partial(
         encode_shard, tokenizer=config.shard.tokenizer, out=stage.folder / WORK, settings=config.shard
     )
-    encoded = workers.run(task, shards, config.workers(), "shards")
+    encoded = workers.run_all(task, shards, config.workers, "shards")
     metas = gather(encoded, stage.folder, tokenizer, config.shard)
     shutil.rmtree(stage.folder / WORK, ignore_errors=True)
     total = sum(meta["tokens"] for meta in metas.values())

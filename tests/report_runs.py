@@ -15,6 +15,9 @@ from data_pipeline.dedup import CLUSTERS
 from data_pipeline.document import Document
 from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, write_rows
 from data_pipeline.report.page import PAGE, report
+from data_pipeline.workers import WorkersConfig
+
+ONE = WorkersConfig(num_workers=1)
 
 EVIL = "</script><script>alert('x')</script>"
 ZH, HANT, EN = "春天来了，桥头的柳树先绿。", "臺灣的夏天很熱，蟬聲不斷。", "The rain of the night has stopped."
@@ -46,7 +49,7 @@ def write_stage(run: Path, name: str, rows: Sequence[Row], inputs: dict[str, Any
 
 
 def write_clusters(run: Path, rows: Sequence[tuple[str, str, float, str]]) -> None:
-    with write_rows(run / "dedup" / "clusters" / "clusters.parquet", CLUSTERS) as file:
+    with write_rows(run / "dedup" / "clusters" / "web-0.parquet", CLUSTERS) as file:
         for row in rows:
             file.add(dict(zip(CLUSTERS.names, row, strict=True)))
 
@@ -75,7 +78,14 @@ def write_run(folder: Path) -> Path:
 
 
 def config(run: Path, **changes: Any) -> DataConfig:
-    return DataConfig(sources={"web": Source("nowhere")}, clean={}, refine={}, run=str(run), num_workers=1, **changes)
+    return DataConfig(
+        sources={"web": Source("nowhere")},
+        clean={},
+        refine={},
+        run=str(run),
+        workers=ONE,
+        **changes,
+    )
 
 
 def page(run: Path) -> str:

@@ -23,7 +23,12 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import clean_pages  # noqa: E402
 import common  # noqa: E402
+import dedup as bench_dedup  # noqa: E402
 import extraction  # noqa: E402
+import memory  # noqa: E402
+import minhash as bench_minhash  # noqa: E402
+
+from mindllm.text import units  # noqa: E402
 
 ENGLISH = "The ferry left the harbour at six in the morning."
 CHINESE = "渡轮在清晨六点离开港口，乘客只有十一人。"
@@ -165,3 +170,93 @@ def test_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     }
     clean_pages.report(passes, [b"x" * 1000])
     assert "4.00 (4.00 to 4.00)" in capsys.readouterr().out
+
+
+TEXTS = [" ".join(f"{a}{b} {b}{a}, {a}." for a in "bcdfgklm" for b in ("an", "elt", "ir", f"o{n}")) for n in range(12)]
+TEXTS += ["".join(chr(0x4E00 + 97 * n + 3 * i) + ("，" if i % 9 == 0 else "") for i in range(700)) for n in range(3)]
+
+
+def test_signatures_of_our_side_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = bench_minhash.cut([CHINESE * 40, TRADITIONAL, ENGLISH * 20], (100,))
+    assert list(sets) == ["zh 100", "en 100"]
+    for documents in sets.values():
+        assert max(map(len, documents)) == 100 and bench_minhash.num_bytes(documents) >= bench_minhash.LEAST_BYTES
+    assert list(bench_minhash.cut([ENGLISH], (100,))) == ["en 100"]
+    small = {name: documents[:9] for name, documents in sets.items()}
+    results = bench_minhash.compare(small, {bench_minhash.OURS: sys.executable}, 1)
+    assert [set(seconds) for seconds in results[bench_minhash.OURS]] == [{"zh 100", "en 100"}]
+    bench_minhash.report(small, results)
+    assert "--peers PYTHON" in capsys.readouterr().out
+
+
+def test_how_many_times_faster(capsys: pytest.CaptureFixture[str]) -> None:
+    results = {"mindllm": [{"en 5": 1.0}, {"en 5": 2.0}], "datasketch sha1": [{"en 5": 8.0}, {"en 5": 4.0}]}
+    bench_minhash.report({"en 5": ["abcde"] * 3}, results)
+    assert "5.0 (2.0 to 8.0)" in capsys.readouterr().out
+
+
+def test_datasketch_is_given_the_same_shingles(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasketch
+
+    given: list[list[bytes]] = []
+    monkeypatch.setenv("UNIT", bench_minhash.unit_pattern())
+    monkeypatch.setattr(datasketch.MinHash, "update_batch", lambda self, shingles: given.append(list(shingles)))
+    bench_minhash.datasketch("datasketch xxh32")([ENGLISH, CHINESE])
+    for text, found in zip((ENGLISH, CHINESE), given, strict=True):
+        assert {tuple(shingle.decode().split()) for shingle in found} == bench_dedup.shingles(text)
+
+
+def test_planted_copies_cover_the_range_of_similarity() -> None:
+    documents = bench_dedup.plant(TEXTS)
+    assert documents == bench_dedup.plant(TEXTS) != bench_dedup.plant(TEXTS, seed=2)
+    by_id = {d.id: d for d in documents}
+    copies = [d for d in documents if d.original]
+    assert len(by_id) == len(documents) == 2 * len(copies) and {d.lang for d in documents} >= {"zh-Hans"}
+    assert {len(units(d.text)) for d in documents if not d.original} == {100, 200, 400}
+    found = sorted(bench_dedup.jaccard(d.text, by_id[d.original].text) for d in copies)
+    assert 0.3 < found[0] < 0.6 and found[-1] > 0.9
+
+
+def test_synthetic_documents_can_be_made_again() -> None:
+    documents = [bench_dedup.synthetic(number) for number in range(600)]
+    assert documents == [bench_dedup.synthetic(number) for number in range(600)]
+    copies = [d for d in documents if d.original]
+    assert 140 < len(copies) < 220 and {d.lang for d in copies} == {"zh-Hans", "zh-Hant", "en"}
+    assert all(int(d.original) < int(d.id) and documents[int(d.original)].lang == d.lang for d in copies)
+    assert all(not documents[int(d.original)].original for d in copies)
+    found = [bench_dedup.jaccard(d.text, documents[int(d.original)].text) for d in copies]
+    assert max(found) == 1 and 0.3 < sum(found) / len(found) < 0.95
+
+
+def test_recall_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {"a": ENGLISH, "b": ENGLISH, "c": ENGLISH + " Nobody knew why.", "d": CHINESE}
+    by_id = {id: bench_dedup.Planted(id, text, "en", "" if id == "a" else "a") for id, text in texts.items()}
+    pairs = [by_id["b"], by_id["c"], by_id["d"]]
+    bench_dedup.judge("name", pairs, by_id.__getitem__, {"b": "a", "d": "b"}, 0.65)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["en", "0.0", "(1)", "-", "-", "-", "-", "100.0", "(1)", "100.0", "(1)"]
+    assert "en 50.0 (2), all 50.0 (2)" in lines[-1]  # d is no copy of b
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc")
+def test_what_a_command_needs(tmp_path: Path) -> None:
+    code = f"open({str(tmp_path / 'file')!r}, 'wb').write(b'x' * 3_000_000); a = b'x' * 80_000_000; input()"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], input=b'', timeout=60)"
+    slow = code.replace("input()", "__import__('time').sleep(.3)")
+    usage = memory.watch([sys.executable, "-c", child.replace(repr(code), repr(slow))], tmp_path)
+    assert 80 < usage.largest <= usage.together < 400 and usage.disk >= 3 and usage.seconds > 0.3
+    with pytest.raises(SystemExit, match="(?s)exit code 3.*no luck"):
+        memory.watch([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [[], ["--documents", "300"]])
+def test_dedup_on_planted_copies(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for number, text in enumerate(TEXTS):
+        (tmp_path / "texts" / f"{number}.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "bench" / "dedup.py"), *(arguments or [str(tmp_path / "texts")])]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = [line.split() for line in out.splitlines() if line.startswith("all")]
+    assert rows and all(float(row[-2]) > 98 for row in rows)
+    assert out.count("recall by true similarity") == 1 + (not arguments)

@@ -21,11 +21,11 @@ import pytest
 Finished = tuple[Path, Path, subprocess.CompletedProcess[str]]  # run folder, input folder, how the chain ended
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
-    "clean": ["num_workers=1"],
-    "dedup": ["num_workers=1"],
-    "refine": ["num_workers=1"],
+    "clean": ["workers.num_workers=1"],
+    "dedup": ["workers.num_workers=1"],
+    "refine": ["workers.num_workers=1"],
     "tokenizer": ["vocab_size=3000"],
-    "shards": ["num_workers=1", "shard.valid_fraction=0.25"],
+    "shards": ["workers.num_workers=1", "shard.valid_fraction=0.25"],
     "pretrain": [
         "train.steps=6", "train.warmup_steps=2", "train.batch_size=4", "train.micro_batch_size=2", "train.save_every=2",
         "train.eval_every=3", "seq_len=64", "model.hidden_size=32", "model.intermediate_size=64",

@@ -34,7 +34,10 @@ from data_pipeline.report.facts import read_facts, sum_rows
 from data_pipeline.report.page import PAGE, fit, render, report
 from data_pipeline.report.scan import find_pairs, list_items, scan
 from data_pipeline.report.warnings import find_warnings
+from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
+
+ONE, TWO = WorkersConfig(num_workers=1), WorkersConfig(num_workers=2)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def test_same_run_same_bytes_for_any_number_of_processes(run: Path) -> None:
     first = page(run)
     assert page(run) == first
     items = list_items(run, facts)
-    found = scan(items[::-1], facts, 2)
+    found = scan(items[::-1], facts, TWO)
     assert render(run, facts, found, find_pairs(run / "dedup", module.PAIRS)) == first
 
 
@@ -153,7 +156,7 @@ def test_many_sites_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(row[4] for row in data["rows"] if row[2] == 200) == 100
     monkeypatch.setattr(module, "MAX_DATA", 5000)
     facts = read_facts(tmp_path)
-    small, found, data = fit(facts, scan(list_items(tmp_path, facts), facts, 1))
+    small, found, data = fit(facts, scan(list_items(tmp_path, facts), facts, ONE))
     assert len(json.dumps(data)) < 6000 and 0 < len(small.sites.named) < 200
     assert len(small.sites.named) + small.sites.num_others == 300
     assert sum(n for n, _ in small.rows.values()) == 301 == sum(map(sum, found.lengths.values()))

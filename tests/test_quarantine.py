@@ -22,6 +22,9 @@ from data_pipeline import quarantine
 from data_pipeline.clean import clean
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.quarantine import CLEANING, CRASH, READING, TIMEOUT, WRITING, Place, Quarantine, condemned, watch
+from data_pipeline.workers import WorkersConfig
+
+ONE = WorkersConfig(num_workers=1)
 
 TEXTS = (
     "春天来了，河边的柳树发芽了，老人坐在门口慢慢地喝茶。",
@@ -49,7 +52,7 @@ def make_config(folder: Path, run: str = "run", **changes: Any) -> DataConfig:
     (web / "b.jsonl").write_bytes(lines(zh, "read abort", en))
     for name, text in {"1": zh, "2": "read segfault", "3": en, "4": hant}.items():
         (web / "页" / f"{name}.txt").write_text(text, encoding="utf-8")
-    config = DataConfig({"web": Source(str(web))}, {"html": {}}, {}, str(folder / run), num_workers=1)
+    config = DataConfig({"web": Source(str(web))}, {"html": {}}, {}, str(folder / run), workers=ONE)
     config.document_seconds = 1
     for key, value in changes.items():
         setattr(config, key, value)
@@ -103,7 +106,7 @@ def test_the_run_goes_on_and_workers_change_nothing(
     assert rows["web/b.jsonl"]["text"] == "the file, from its document 1 of the shard on"
     assert "hang or crash: 5 (quarantine:crash 4, quarantine:timeout 1); listed in" in out
     assert "web-00000: document 1 takes too long in clean.py, line" in " ".join(err.split())
-    assert clean(make_config(tmp_path, "four", num_workers=4)) == 0
+    assert clean(make_config(tmp_path, "four", workers=WorkersConfig(num_workers=4))) == 0
     assert contents(tmp_path / "four" / "clean") == contents(first)
     assert not list(tmp_path.rglob(".*.tmp"))
 

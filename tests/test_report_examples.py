@@ -25,6 +25,9 @@ from data_pipeline.report.examples import mask, show_example, show_pair
 from data_pipeline.report.facts import read_facts
 from data_pipeline.report.figures import HEIGHT, TOP, bin_labels, histogram_shape
 from data_pipeline.report.scan import DENSITIES, LENGTHS, NUM_EXAMPLES, Scan, find_pairs, list_items, scan
+from data_pipeline.workers import WorkersConfig
+
+ONE = WorkersConfig(num_workers=1)
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_bins_hold_what_they_say(tmp_path: Path) -> None:
         tmp_path, "clean", [*rows, ("s", "en", "a", "r", "x", {"density": "?"}), ("s", "en", "a", "r", "x", {})]
     )
     facts = read_facts(tmp_path)
-    found = scan(list_items(tmp_path, facts), facts, 1)
+    found = scan(list_items(tmp_path, facts), facts, ONE)
     lengths, density = found.lengths[0, 0, 1], found.densities[0, 0, 1]
     assert {LENGTHS[bin]: n for bin, n in enumerate(lengths) if n} == {0: 4, 10: 1, 70: 1, 100: 2, 150: 1, 1_000_000: 2}
     assert {DENSITIES[bin]: n for bin, n in enumerate(density) if n} == {

@@ -19,6 +19,7 @@ from data_pipeline.inputs import list_shards
 from mindllm.config import load
 from mindllm.text import PII_MASKS
 
+PLAIN = ["workers.num_workers=1", "document_seconds=0"]
 ROOT = Path(__file__).resolve().parent.parent
 KEY: list[dict[str, Any]] = json.loads((ROOT / "samples" / "web.json").read_text(encoding="utf-8"))
 SITES: dict[str, Any] = tomllib.loads((ROOT / "samples" / "sites.toml").read_text(encoding="utf-8"))["sites"]
@@ -32,7 +33,12 @@ class Run:
         config = load(
             DataConfig,
             ROOT / "configs" / "data" / "sample.yaml",
-            [f"run={folder}", f"sources.web.path={ROOT / 'samples' / 'web'}", "num_workers=1", "document_seconds=0"],
+            [
+                f"run={folder}",
+                f"sources.web.path={ROOT / 'samples' / 'web'}",
+                "workers.num_workers=1",
+                "document_seconds=0",
+            ],
         )
         for stage in (clean, dedup, refine):
             stage(config)

@@ -19,10 +19,13 @@ from data_pipeline.config import DataConfig, ShardConfig, Source
 from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.shard import cluster_hash, held_out, shard, source_name
+from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError, load
 from mindllm.shards import Shards
 from mindllm.stage import Stage, read_json
 from mindllm.tokenizer import Tokenizer
+
+ONE = WorkersConfig(num_workers=1)
 
 LANGUAGES = {"zh-Hans": "zh", "zh-Hant": "zh", "en": "en", "other": "other"}
 TEXTS = {
@@ -64,7 +67,7 @@ def config(tmp_path: Path, tokenizer: Tokenizer) -> DataConfig:
     some = list(documents())
     refined(tmp_path / "run", {"web-00000": some[:25], "web-00001": some[25:], "web-00002": []})
     settings = ShardConfig(tokenizer=str(tokenizer.folder), valid_fraction=0.3)
-    return DataConfig({"web": Source("x")}, {}, {}, run=str(tmp_path / "run"), shard=settings, num_workers=1)
+    return DataConfig({"web": Source("x")}, {}, {}, run=str(tmp_path / "run"), shard=settings, workers=ONE)
 
 
 def texts(folder: Path, tokenizer: Tokenizer) -> dict[str, list[str]]:
@@ -142,7 +145,7 @@ def test_any_number_of_workers_and_open_files_writes_the_same_bytes(
     shard(config)
     expected = contents(config.folder("shards"))
     shutil.copytree(config.folder("refine"), tmp_path / "two" / "refine")
-    shard(replace(config, run=str(tmp_path / "two"), num_workers=2))
+    shard(replace(config, run=str(tmp_path / "two"), workers=WorkersConfig(num_workers=2)))
     monkeypatch.setattr(module, "OPEN_SHARDS", 1)
     shutil.copytree(config.folder("refine"), tmp_path / "one" / "refine")
     shard(replace(config, run=str(tmp_path / "one")))

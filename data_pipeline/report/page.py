@@ -38,7 +38,7 @@ def report(config: DataConfig) -> int:
     if not run.is_dir():
         raise UserError(f"run: {run} is no folder; clean something first, or name a run with run=FOLDER")
     facts = read_facts(run)
-    found = scan(list_items(run, facts), facts, config.workers())
+    found = scan(list_items(run, facts), facts, config.workers)
     pairs = find_pairs(run / "dedup", PAIRS) if any(stage.name == "dedup" for stage in facts.ran) else []
     write_text(run / PAGE, render(run, facts, found, pairs))
     for line in find_warnings(facts):

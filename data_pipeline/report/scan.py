@@ -9,6 +9,7 @@ processes. Cost: the text column has to be unpacked, about 100 MB of text a seco
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ NUM_EXAMPLES = 5  # of a reason and language, and sites among which they are cho
 MAX_TEXT = 2000  # characters of an example that leave the scan
 NUM_TASKS = 32  # files are gathered into so many tasks: that many results wait to be added up
 SEED = 3  # of the choice of examples
+COPY = ["id", "kept_id", "similarity", "kind"]  # columns of dedup/clusters
 
 Fate = tuple[int, int, int]  # (language, site, fate)
 Documents = dict[int, dict[str, Any]]
@@ -113,12 +115,12 @@ def list_items(run: Path, facts: Facts) -> list[Item]:
     return items + [Item(path, KEPT_FATE) for path in last]
 
 
-def scan(items: Sequence[Item], facts: Facts, num_workers: int) -> Scan:
-    """Read all files on `num_workers` processes, with a progress bar. Raises RuntimeError naming a damaged file."""
+def scan(items: Sequence[Item], facts: Facts, settings: workers.WorkersConfig) -> Scan:
+    """Read all files, as tasks with a progress bar. Raises RuntimeError naming a damaged file."""
     known = frozenset(facts.reasons)
     task = functools.partial(scan_files, languages=facts.languages, sites=facts.sites, reasons=known)
     groups = [items[number::NUM_TASKS] for number in range(min(NUM_TASKS, len(items)))]
-    return functools.reduce(Scan.__add__, workers.run(task, groups, num_workers, "report"), Scan())
+    return functools.reduce(Scan.__add__, workers.run_all(task, groups, settings, "report"), Scan())
 
 
 def scan_files(items: Sequence[Item], languages: Names, sites: Names, reasons: frozenset[tuple[int, str]]) -> Scan:
@@ -134,7 +136,7 @@ def scan_files(items: Sequence[Item], languages: Names, sites: Names, reasons: f
 def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Record batches of a Parquet file. memory: one row group. Raises RuntimeError for a damaged file."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # with it, memory grows to the size of the file
             yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise RuntimeError(f"{path}: damaged ({error}); delete its stage's folder and run the stage again") from error
@@ -189,13 +191,12 @@ def find_pairs(folder: Path, limits: dict[str, int]) -> list[Pair]:
 
     Reads the columns of ids of all shards, and the text only of row groups that hold a chosen document.
     """
-    clusters = folder / "clusters" / "clusters.parquet"
     lowest: dict[str, list[tuple[int, dict[str, Any]]]] = {kind: [] for kind in limits}
-    for batch in read_batches(clusters, ["id", "kept_id", "similarity", "kind"]) if clusters.exists() else ():
-        for row in batch.to_pylist():
-            if row["kind"] in lowest:
-                ranked = [*lowest[row["kind"]], (keyed_hash(row["id"]), row)]
-                lowest[row["kind"]] = sorted(ranked, key=lambda pair: pair[0])[: limits[row["kind"]]]
+    batches = (read_batches(path, COPY) for path in sorted((folder / "clusters").glob("*.parquet")))
+    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in itertools.chain.from_iterable(batches)):
+        if row["kind"] in lowest:
+            ranked = [*lowest[row["kind"]], (keyed_hash(row["id"]), row)]
+            lowest[row["kind"]] = sorted(ranked, key=lambda pair: pair[0])[: limits[row["kind"]]]
     rows = [row for kind in limits for _, row in lowest[kind]]
     texts = _find_texts(folder, {row[key] for row in rows for key in ("id", "kept_id")})
     return [

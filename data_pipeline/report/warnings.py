@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_pipeline.report.facts import FAILURES, UNKNOWN, Facts, sum_rows
+from mindllm.stage import content_hash
 
 MIN_DOCUMENTS = 20  # of a language; of fewer, a share says little
 MAX_DROPPED = 0.5  # share of a language's documents
@@ -23,7 +24,7 @@ def find_warnings(facts: Facts) -> list[str]:
     """Sentences, the most important first; an empty list when all is well."""
     found = [*_incomplete(facts), *_out_of_step(facts)]
     if facts.ran:
-        found += [*_failures(facts), *_languages(facts), *_lost_sites(facts)]
+        found += [*_missing(facts), *_failures(facts), *_languages(facts), *_lost_sites(facts)]
     return found
 
 
@@ -38,11 +39,19 @@ def _out_of_step(facts: Facts) -> Iterator[str]:
     complete = [stage for stage in facts.stages if stage.state == "complete"]
     for before, stage in zip(complete, complete[1:], strict=False):
         made_from = (stage.meta.get("inputs") or {}).get(before.name)
-        if made_from not in (None, before.meta.get("hash")):
+        if made_from not in (None, content_hash(before.meta)):
             yield (
                 f"Stage {stage.name} was not made from the {before.name} that lies here now: their numbers do not "
                 f"belong together. Run {stage.name} again with force=true."
             )
+
+
+def _missing(facts: Facts) -> Iterator[str]:
+    for stage in facts.stages:
+        failed = stage.counts.get("failed") or []
+        if failed:
+            listed = ", ".join(failed[:MAX_NAMED]) + (" and others" if len(failed) > MAX_NAMED else "")
+            yield f"Stage {stage.name} is complete without {len(failed):,} shard(s) that failed: {listed}."
 
 
 def _failures(facts: Facts) -> Iterator[str]:
