@@ -70,7 +70,7 @@ report: $(READY) ## one HTML page about the run
 doctor: $(READY) ## what this machine has, which paths will be taken, what is missing
 	$(BIN)/python -m mindllm.doctor
 
-bench: $(READY) ## the benches that need no data but samples/, in under a minute (bench/README.md has all)
+bench: $(READY) ## the benches that need no data but samples/, in about two minutes (bench/README.md has all)
 	$(BIN)/python bench/clean_pages.py --repeats 3
 	$(BIN)/python bench/repetition.py
 	$(BIN)/python bench/sensitive.py
@@ -78,6 +78,9 @@ bench: $(READY) ## the benches that need no data but samples/, in under a minute
 	$(BIN)/python bench/density.py samples/web
 	$(BIN)/python bench/language.py en=samples/prose/riverbend zh-Hans=samples/prose/baichuan zh-Hant=samples/prose/haiwan
 	$(BIN)/python bench/mutate.py --num 1000
+	$(BIN)/python bench/minhash.py --repeats 3
+	$(BIN)/python bench/dedup.py
+	$(BIN)/python bench/kills.py --kills 3
 
 test: $(READY) ## the tests, in under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)

@@ -72,7 +72,7 @@ def read_documents(path: str, text_field: str = "text") -> Iterator[Any]:
     from data_pipeline.files import read
     from data_pipeline.inputs import list_shards
 
-    for shard in list_shards({"bench": Source(path, text_field)}, _SHARD_BYTES):
+    for shard in list_shards({"bench": Source(path, text_field=text_field)}, _SHARD_BYTES):
         yield from read(shard)
 
 

@@ -195,7 +195,8 @@ def main() -> int:
         starts = range(0, options.num, CHUNK)
         chunks = [Chunk(f"chunk-{first}", first, min(first + CHUNK, options.num)) for first in starts]
         task = functools.partial(clean_chunk, **settings)
-        parts = workers.run(task, chunks, options.workers, "mutants", Quarantine(Path(name)))
+        where = workers.WorkersConfig(num_workers=options.workers)
+        parts = workers.run(task, chunks, where, "mutants", Quarantine(Path(name))).results
     return 1 if report([result for part in parts for result in part]) else 0
 
 

@@ -22,6 +22,7 @@ from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
 from data_pipeline.phrases import find_phrases
 from data_pipeline.sites import collect_phrases
+from data_pipeline.workers import WorkersConfig
 from mindllm.text import num_han
 
 SIZES = (1000, 4000, 100_000)  # characters of a document
@@ -53,7 +54,8 @@ def parts(documents: list[str], language: str) -> Iterator[tuple[str, Callable[[
         with write_rows(shard, SCHEMA) as rows:
             for text in [*documents[:4], *["A line that is on all pages.\n每一页上都有的一行字。\n"] * 9]:
                 rows.add_document(Document(text, "1", site="a"))
-        cleaner = Repetition(site_phrases=str(collect_phrases([shard], Path(folder) / "sites.parquet", 1)))
+        path = collect_phrases([shard], Path(folder) / "sites.parquet", WorkersConfig(num_workers=1))
+        cleaner = Repetition(site_phrases=str(path))
         yield "with site", lambda text: cleaner(Document(text, "1", site="a"))
     try:
         from datatrove.data import Document as TheirDocument
