@@ -47,7 +47,7 @@ def read_pages(inputs: Sequence[str], only: str = "") -> list[Page]:
 
 
 def _in_archive(archive: Path) -> Iterator[Page]:
-    from data_pipeline.formats import HEAD_BYTES, PAGE, recognise
+    from data_pipeline.reading.formats import HEAD_BYTES, PAGE, recognise
 
     with tarfile.open(archive) as opened:
         for member in opened:
@@ -69,8 +69,8 @@ def _in_folder(folder: str) -> Iterator[Page]:
 def read_documents(path: str, text_field: str = "text") -> Iterator[Any]:
     """The documents of a file or folder in any input format, before any cleaner; without files, a UserError."""
     from data_pipeline.config import Source
-    from data_pipeline.files import read
-    from data_pipeline.inputs import list_shards
+    from data_pipeline.reading.files import read
+    from data_pipeline.reading.inputs import list_shards
 
     for shard in list_shards({"bench": Source(path, text_field=text_field)}, _SHARD_BYTES):
         yield from read(shard)

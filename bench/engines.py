@@ -71,8 +71,8 @@ def work(pages: Path, way: str, times: int) -> dict[str, float]:
     from data_pipeline import workers
     from data_pipeline.clean import clean_shard
     from data_pipeline.config import DataConfig
-    from data_pipeline.inputs import list_shards
     from data_pipeline.quarantine import Quarantine
+    from data_pipeline.reading.inputs import list_shards
     from mindllm.config import load
 
     config = load(DataConfig, CONFIG, [f"sources.web.path={pages}"])

@@ -66,7 +66,7 @@ def unit_pattern() -> str:
 
 def ours(_: str) -> Sketch:
     """What the verb dedup calls, in batches as large as its own."""
-    from data_pipeline import minhash
+    from data_pipeline.duplicates import minhash
 
     def sketch(documents: list[str]) -> None:
         count = max(1, BATCH_CHARACTERS // len(documents[0]))

@@ -22,10 +22,10 @@ from data_pipeline.cleaners import build_cleaners
 from data_pipeline.cleaners.repetition import Repetition
 from data_pipeline.config import DataConfig
 from data_pipeline.document import Cleaner, Document, Drop
-from data_pipeline.files import read
-from data_pipeline.inputs import InputShard, broken, describe_source, list_shards, spell_out
 from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, meta_json, read_documents, write_rows
 from data_pipeline.quarantine import CLEANING, READING, WRITING, Note, Place, Quarantine, condemned, watch
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import InputShard, broken, describe_source, list_shards, spell_out
 from data_pipeline.sites import collect_phrases
 from data_pipeline.sources import of_source
 from data_pipeline.stats import KEPT, Stats, add_up, print_stats, print_troubles

@@ -21,13 +21,15 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline import bands, decisions, workers
-from data_pipeline.arrays import read_rows
+from data_pipeline import workers
 from data_pipeline.clean import KEPT, StageShard, Stats, dropped_row, finish, stage_shards
 from data_pipeline.config import DataConfig, DedupConfig
 from data_pipeline.document import Document
-from data_pipeline.earlier import SETTINGS, Earlier, earlier_parts, find_earlier, keep_signatures, meaning
-from data_pipeline.estimate import estimate
+from data_pipeline.duplicates import bands, decisions
+from data_pipeline.duplicates.arrays import read_rows
+from data_pipeline.duplicates.earlier import SETTINGS, Earlier, earlier_parts, find_earlier, keep_signatures, meaning
+from data_pipeline.duplicates.estimate import estimate
+from data_pipeline.duplicates.sketches import Part, Store, load_store, save_store, sketch_part
 from data_pipeline.parquet import (
     DROPPED_SCHEMA,
     ROWS_PER_GROUP,
@@ -36,7 +38,6 @@ from data_pipeline.parquet import (
     read_documents,
     write_rows,
 )
-from data_pipeline.sketches import Part, Store, load_store, save_store, sketch_part
 from mindllm.stage import Stage, require, write_json
 
 Item = TypeVar("Item")

@@ -29,9 +29,9 @@ from data_pipeline.cleaners import build_cleaners
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.diff import GONE, NEW, NOTE, SAME, Piece, Row, diff, shorten
 from data_pipeline.document import Cleaner, Document, Drop, Measure
-from data_pipeline.files import read
-from data_pipeline.inputs import InputShard
 from data_pipeline.parquet import ROWS_PER_GROUP
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import InputShard
 from data_pipeline.sources import of_source
 from mindllm.config import UserError
 

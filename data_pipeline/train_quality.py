@@ -24,8 +24,8 @@ from data_pipeline.cleaners.html import Html
 from data_pipeline.cleaners.quality import MAX_BITS, MAX_SIZE, MIN_BITS, Model, fold, gram_rows, rounded, save_model
 from data_pipeline.config import Source
 from data_pipeline.document import Document, Drop
-from data_pipeline.files import read
-from data_pipeline.inputs import list_shards
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import list_shards
 from mindllm.config import UserError
 from mindllm.language import simplified_characters
 from mindllm.text import LANGUAGES, language_group

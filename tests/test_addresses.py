@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.addresses import base_of, check, is_url, join, label, scrub, shown
+from data_pipeline.reading.addresses import base_of, check, is_url, join, label, scrub, shown
 from mindllm.config import UserError
 
 

@@ -1,4 +1,4 @@
-"""data_pipeline.arrays: blocks that are appended are one array, rows and blocks are those of numpy."""
+"""data_pipeline.duplicates.arrays: blocks that are appended are one array, rows and blocks are those of numpy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import arrays
-from data_pipeline.arrays import read_blocks, read_rows, save, write_array
+from data_pipeline.duplicates import arrays
+from data_pipeline.duplicates.arrays import read_blocks, read_rows, save, write_array
 
 HEAD = np.dtype([("exact", "<u8", 2), ("num_units", "<i8")])
 

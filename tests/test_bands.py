@@ -1,4 +1,4 @@
-"""data_pipeline.bands: ranges cut the keys without gap or overlap; copies and pairs are those of a plain search."""
+"""duplicates.bands: ranges cut the keys without gap or overlap; copies and pairs are those of a plain search."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mindllm.stage
-from data_pipeline import bands, minhash
-from data_pipeline.bands import BandTask, find_copies, find_pairs, list_tasks, place_copies
 from data_pipeline.clean import stage_shards
 from data_pipeline.config import DedupConfig
 from data_pipeline.dedup import list_parts
-from data_pipeline.sketches import load_store, save_store, sketch_part
+from data_pipeline.duplicates import bands, minhash
+from data_pipeline.duplicates.bands import BandTask, find_copies, find_pairs, list_tasks, place_copies
+from data_pipeline.duplicates.sketches import load_store, save_store, sketch_part
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""data_pipeline.clusters against plain Python: originals, buckets, union-find, and the greedy choice one by one."""
+"""duplicates.clusters against plain Python: originals, buckets, union-find, and the greedy choice one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import clusters, minhash
+from data_pipeline.duplicates import clusters, minhash
 
 
 def candidates(values: list[int], similar: object = None) -> list[list[list[int]]]:

@@ -1,4 +1,4 @@
-"""data_pipeline.decisions: components cut into tasks, and the fate of every document of a shard."""
+"""data_pipeline.duplicates.decisions: components cut into tasks, and the fate of every document of a shard."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import mindllm.stage
-from data_pipeline import decisions
-from data_pipeline.arrays import save
-from data_pipeline.decisions import ChoiceTask, choose, connect, list_choices, load_fates
-from data_pipeline.sketches import HEAD, Part, load_store, save_store
+from data_pipeline.duplicates import decisions
+from data_pipeline.duplicates.arrays import save
+from data_pipeline.duplicates.decisions import ChoiceTask, choose, connect, list_choices, load_fates
+from data_pipeline.duplicates.sketches import HEAD, Part, load_store, save_store
 
 COUNTS = [4, 0, 7, 5]  # of documents in each shard; the first is an earlier run's
 UNITS = [9, 5, 9, 9, 6, 8, 8, 7, 6, 9, 9, 5, 5, 5, 5, 5]

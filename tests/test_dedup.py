@@ -28,10 +28,10 @@ from dedup_runs import (
 )
 
 import mindllm.stage
-from data_pipeline import bands, clusters, decisions, minhash, sketches
 from data_pipeline import dedup as module
 from data_pipeline.config import DedupConfig
 from data_pipeline.dedup import dedup
+from data_pipeline.duplicates import bands, clusters, decisions, minhash, sketches
 from data_pipeline.parquet import read_documents
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError

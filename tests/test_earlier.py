@@ -25,12 +25,12 @@ from dedup_runs import (
 )
 
 import mindllm.stage
-from data_pipeline import minhash
 from data_pipeline.config import DataConfig, DedupConfig
 from data_pipeline.dedup import dedup
-from data_pipeline.earlier import SETTINGS
+from data_pipeline.duplicates import minhash
+from data_pipeline.duplicates.earlier import SETTINGS
+from data_pipeline.duplicates.sketches import Part, Store
 from data_pipeline.parquet import read_documents
-from data_pipeline.sketches import Part, Store
 from mindllm.config import UserError
 from mindllm.stage import read_json
 

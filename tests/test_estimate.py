@@ -1,4 +1,4 @@
-"""data_pipeline.estimate: sizes against those of a real run, and refusals before any work."""
+"""data_pipeline.duplicates.estimate: sizes against those of a real run, and refusals before any work."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dedup_runs import ONE, planted, write_clean
 
 import mindllm.stage
 from data_pipeline import dedup as module
-from data_pipeline import estimate as estimates
 from data_pipeline.clean import stage_shards
 from data_pipeline.config import DedupConfig
 from data_pipeline.dedup import dedup, list_parts
-from data_pipeline.estimate import estimate
+from data_pipeline.duplicates import estimate as estimates
+from data_pipeline.duplicates.estimate import estimate
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
 

@@ -1,4 +1,4 @@
-"""Damaged, hostile and too large inputs of data_pipeline.files: counted as broken documents, no end of the run."""
+"""Damaged, hostile and too large inputs of reading.files: counted as broken documents, no end of the run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_inputs import HTML, JSONL, ROWS, content, http, lz4, parquet, read_all, record, zstd
 
-from data_pipeline import files, inputs
 from data_pipeline.parquet import SCHEMA, read_documents, write_rows
+from data_pipeline.reading import files, inputs
 
 
 def test_bad_lines_break_nothing_else(tmp_path: Path) -> None:

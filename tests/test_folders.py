@@ -9,7 +9,7 @@ import pytest
 from raw_inputs import HTML, content, read_all
 
 from data_pipeline.config import Source
-from data_pipeline.inputs import list_shards
+from data_pipeline.reading.inputs import list_shards
 
 
 def test_links_folders_and_files_that_cannot_be_read(tmp_path: Path) -> None:

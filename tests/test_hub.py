@@ -16,8 +16,8 @@ import pytest
 from fake_hub import COMMIT
 from raw_inputs import parquet
 
-from data_pipeline.files import read
-from data_pipeline.hub import list_dataset
+from data_pipeline.reading.files import read
+from data_pipeline.reading.hub import list_dataset
 from data_pipeline.sources import Source
 from mindllm.config import UserError
 
@@ -156,10 +156,10 @@ def test_folders_that_are_not_there(name: str) -> None:
 
 SCRIPT = """
 import json, sys
-import data_pipeline.hub
+import data_pipeline.reading.hub
 assert "datasets" not in sys.modules and "huggingface_hub" not in sys.modules, "imported only where they are needed"
-from data_pipeline.files import read
-from data_pipeline.inputs import list_shards
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import list_shards
 from data_pipeline.sources import Source
 for line in sys.stdin:
     try:

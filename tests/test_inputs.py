@@ -13,11 +13,11 @@ import pytest
 from raw_inputs import HTML, JSONL, WARC, content, read_all
 from web_server import Web, serve
 
-from data_pipeline import inputs as module
-from data_pipeline import retries
 from data_pipeline.config import Source
-from data_pipeline.files import read
-from data_pipeline.inputs import InputShard, describe_source, evenly, list_shards
+from data_pipeline.reading import inputs as module
+from data_pipeline.reading import retries
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import InputShard, describe_source, evenly, list_shards
 from mindllm.config import UserError
 
 

@@ -1,4 +1,4 @@
-"""data_pipeline.minhash against plain Python: shingles, brute-force Jaccard, union-find, a greedy choice by hand."""
+"""duplicates.minhash against plain Python: shingles, brute-force Jaccard, union-find, a greedy choice by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import minhash
+from data_pipeline.duplicates import minhash
 from mindllm.text import unit_hashes, units
 
 VOCABULARY = {

@@ -1,4 +1,4 @@
-"""data_pipeline.paragraphs against a plain dictionary of paragraphs, and what may be cut from a text at all."""
+"""duplicates.paragraphs against a plain dictionary of paragraphs, and what may be cut from a text at all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mindllm.stage
-from data_pipeline import minhash
-from data_pipeline import paragraphs as module
-from data_pipeline.arrays import save
 from data_pipeline.config import DedupConfig
 from data_pipeline.document import Document
-from data_pipeline.paragraphs import (
+from data_pipeline.duplicates import minhash
+from data_pipeline.duplicates import paragraphs as module
+from data_pipeline.duplicates.arrays import save
+from data_pipeline.duplicates.paragraphs import (
     CUT,
     ENTRY,
     TOO_LITTLE,

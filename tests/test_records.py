@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline import inputs
 from data_pipeline.document import Document
 from data_pipeline.parquet import meta_json
-from data_pipeline.records import columns, look_up, to_document
+from data_pipeline.reading import inputs
+from data_pipeline.reading.records import columns, look_up, to_document
 from data_pipeline.sources import Source
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from data_pipeline import retries
-from data_pipeline.retries import Refused, Unreachable, give_up_or_wait, patiently, statuses
+from data_pipeline.reading import retries
+from data_pipeline.reading.retries import Refused, Unreachable, give_up_or_wait, patiently, statuses
 
 
 def failing(kind: type[Exception] = OSError, cause: Exception | None = None, **attributes: Any) -> Exception:

@@ -14,8 +14,8 @@ import pytest
 from data_pipeline.clean import clean, refine
 from data_pipeline.config import DataConfig
 from data_pipeline.dedup import dedup
-from data_pipeline.files import read
-from data_pipeline.inputs import list_shards
+from data_pipeline.reading.files import read
+from data_pipeline.reading.inputs import list_shards
 from mindllm.config import load
 from mindllm.text import PII_MASKS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline import scratch
-from data_pipeline.scratch import scratch_file
+from data_pipeline.reading import scratch
+from data_pipeline.reading.scratch import scratch_file
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_is_removed(folder: Path) -> None:
 def test_a_killed_process_leaves_no_file_for_long(folder: Path) -> None:
     code = """
 import os, signal, sys, tempfile
-from data_pipeline.scratch import scratch_file
+from data_pipeline.reading.scratch import scratch_file
 tempfile.tempdir = sys.argv[1]
 with scratch_file(".warc.gz") as (path, file):
     file.write(b"x")

@@ -1,4 +1,4 @@
-"""data_pipeline.sketches: what is stored of a shard, its keys in order, rows and names by ordinal."""
+"""data_pipeline.duplicates.sketches: what is stored of a shard, its keys in order, rows and names by ordinal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from dedup_runs import VOCABULARY, new_text, write, write_clean
 
 import mindllm.stage
-from data_pipeline import minhash, sketches
 from data_pipeline.clean import stage_shards
 from data_pipeline.config import DedupConfig
 from data_pipeline.dedup import list_parts
-from data_pipeline.sketches import Store, load_store, save_store, sketch_part, write_names
+from data_pipeline.duplicates import minhash, sketches
+from data_pipeline.duplicates.sketches import Store, load_store, save_store, sketch_part, write_names
 
 SETTINGS = DedupConfig(bands=5, rows=3, num_hashes=16)
 

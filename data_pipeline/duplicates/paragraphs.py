@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from data_pipeline.arrays import open_array, save
 from data_pipeline.config import DedupConfig
 from data_pipeline.document import Document
+from data_pipeline.duplicates.arrays import open_array, save
 from data_pipeline.parquet import read_documents
 from data_pipeline.phrases import CODE_INDENTS
 from mindllm.text import unit_hashes, unit_hashes_many
@@ -114,7 +114,7 @@ def _batches(texts: Iterable[tuple[int, str]], settings: DedupConfig) -> Iterato
 
 
 def _hash(lines: Sequence[str], rows: Sequence[int], places: Sequence[int], settings: DedupConfig) -> np.ndarray:
-    """ENTRY of those lines that have the units, in order: XXH3-128 of their unit hashes, as data_pipeline.minhash."""
+    """ENTRY of those lines that have the units, in order: XXH3-128 of their unit hashes, as minhash.py."""
     hashes, offsets = unit_hashes_many(lines)
     long = np.flatnonzero(np.diff(offsets) >= settings.min_paragraph_units)
     data = memoryview(hashes.astype("<u8", copy=False).tobytes())

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from data_pipeline import lists, remote
-from data_pipeline.addresses import Entry, check, is_url, join, label, shown
+from data_pipeline import lists
 from data_pipeline.document import Document
-from data_pipeline.folders import names_below
-from data_pipeline.formats import stands_alone
+from data_pipeline.reading import remote
+from data_pipeline.reading.addresses import Entry, check, is_url, join, label, shown
+from data_pipeline.reading.folders import names_below
+from data_pipeline.reading.formats import stands_alone
 from data_pipeline.sources import Source
 from mindllm.config import UserError
 from mindllm.stage import hash_file, hash_json
@@ -67,7 +68,7 @@ def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard
 
 def _list_source(name: str, source: Source, shard_bytes: int) -> Iterator[InputShard]:
     if source.dataset:
-        from data_pipeline.hub import list_dataset  # it imports this module
+        from data_pipeline.reading.hub import list_dataset  # it imports this module
 
         yield from list_dataset(name, source)
         return

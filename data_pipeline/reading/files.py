@@ -19,10 +19,11 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from data_pipeline import inputs, remote
-from data_pipeline.addresses import is_url, join, label
 from data_pipeline.document import Document
-from data_pipeline.formats import (
+from data_pipeline.parquet import ROWS_PER_GROUP
+from data_pipeline.reading import inputs, remote
+from data_pipeline.reading.addresses import is_url, join, label
+from data_pipeline.reading.formats import (
     DAMAGE,
     HEAD_BYTES,
     LINES,
@@ -36,10 +37,9 @@ from data_pipeline.formats import (
     recognise,
     utf16_mark,
 )
-from data_pipeline.inputs import InputShard, broken, new_document, storage_for
-from data_pipeline.parquet import ROWS_PER_GROUP
-from data_pipeline.records import columns, to_document
-from data_pipeline.warc import read_warc
+from data_pipeline.reading.inputs import InputShard, broken, new_document, storage_for
+from data_pipeline.reading.records import columns, to_document
+from data_pipeline.reading.warc import read_warc
 
 _BETWEEN_VALUES = re.compile(r"[\s,\[\]]*")
 

@@ -3,8 +3,8 @@
 A shard's folder holds heads.npy (exact hash, number of units), signatures.npy and names.arrow, a row a document, and
 the index: keys.npy (bands + 1, k) ascending in each band, rows.npy the rows they belong to, for the k documents that
 have units. So a range of keys of one band is one slice of every shard's file. The last "band" is the first half of the
-exact hash. What earlier runs kept (data_pipeline.earlier) has such folders, too; only their index is made anew.
-Cost: the sketching itself (minhash), and a sort of each shard a band. Disk: see data_pipeline.estimate.
+exact hash. What earlier runs kept (earlier.py) has such folders, too; only their index is made anew.
+Cost: the sketching itself (minhash), and a sort of each shard a band. Disk: see estimate.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline import minhash
-from data_pipeline.arrays import open_array, read_blocks, read_rows, write_array
 from data_pipeline.config import DedupConfig
+from data_pipeline.duplicates import minhash
+from data_pipeline.duplicates.arrays import open_array, read_blocks, read_rows, write_array
 from data_pipeline.parquet import read_documents
 from mindllm.stage import atomic, read_json, write_json
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from data_pipeline import minhash
-from data_pipeline.bands import TASK_BYTES
 from data_pipeline.config import DedupConfig
+from data_pipeline.duplicates import minhash
+from data_pipeline.duplicates.bands import TASK_BYTES
+from data_pipeline.duplicates.sketches import HEAD, Part, batches
 from data_pipeline.parquet import read_documents
-from data_pipeline.sketches import HEAD, Part, batches
 from data_pipeline.workers import LOCAL, WorkersConfig
 from mindllm.config import UserError
 

@@ -19,9 +19,9 @@ from urllib.parse import urljoin
 
 import fsspec
 
-from data_pipeline.addresses import HTTP, Entry, base_of, is_url, join, scrub, shown
-from data_pipeline.retries import TRIES, Refused, Unreachable, give_up_or_wait, patiently, statuses
-from data_pipeline.scratch import scratch_file
+from data_pipeline.reading.addresses import HTTP, Entry, base_of, is_url, join, scrub, shown
+from data_pipeline.reading.retries import TRIES, Refused, Unreachable, give_up_or_wait, patiently, statuses
+from data_pipeline.reading.scratch import scratch_file
 from mindllm.config import UserError
 
 MAX_FILE_BYTES = 50_000_000_000  # of one file, as it lies there

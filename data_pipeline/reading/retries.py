@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from data_pipeline.addresses import scrub, shown
+from data_pipeline.reading.addresses import scrub, shown
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from data_pipeline.addresses import scrub
-from data_pipeline.formats import UNKNOWN, expected
-from data_pipeline.inputs import InputShard, evenly
+from data_pipeline.reading.addresses import scrub
+from data_pipeline.reading.formats import UNKNOWN, expected
+from data_pipeline.reading.inputs import InputShard, evenly
 from data_pipeline.sources import Source
 from mindllm.config import UserError
 

@@ -1,7 +1,7 @@
 """Passes 3 and 4 of dedup: pairs to components (one process), components to decisions (tasks), and looking these up.
 
 Only documents that occur in a pair are in any of these files. connect writes their ordinals component by component; a
-task takes whole components of about MEMBERS_PER_TASK documents and decides on each (data_pipeline.clusters says how).
+task takes whole components of about MEMBERS_PER_TASK documents and decides on each (clusters.py says how).
 memory: connect 1 byte a document and 45 a document in a pair; a task 100 bytes a member and ROWS_AT_ONCE signatures.
 """
 
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline import clusters
-from data_pipeline.arrays import open_array, read_blocks, save
-from data_pipeline.sketches import Part, Store, load_store
+from data_pipeline.duplicates import clusters
+from data_pipeline.duplicates.arrays import open_array, read_blocks, save
+from data_pipeline.duplicates.sketches import Part, Store, load_store
 
 PAIRS_AT_ONCE = 1 << 20  # memory: 70 MB
 MEMBERS_PER_TASK = 1 << 20

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import clusters, minhash
-from data_pipeline.arrays import open_array, save, write_array
 from data_pipeline.config import DedupConfig
-from data_pipeline.sketches import Part, Store, load_store
+from data_pipeline.duplicates import clusters, minhash
+from data_pipeline.duplicates.arrays import open_array, save, write_array
+from data_pipeline.duplicates.sketches import Part, Store, load_store
 
 PAIRS_AT_ONCE = 1 << 15  # memory: 32 MB of signatures at 128 hashes
 TASK_BYTES = 75  # memory: a document of a range, where all have copies; where few have some: 31

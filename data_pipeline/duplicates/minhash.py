@@ -1,4 +1,4 @@
-"""Texts to MinHash sketches: what deduplication remembers of a document (data_pipeline.clusters goes on from there).
+"""Texts to MinHash sketches: what deduplication remembers of a document (clusters.py goes on from there).
 
 A document is the set of its shingles (runs of `shingle_units` units: Chinese characters, English words). Equal entries
 of two signatures estimate the Jaccard similarity |A and B| / |A or B| of their sets (Broder 1997; rensa fills the

@@ -13,9 +13,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipeline import inputs
 from data_pipeline.document import Document
-from data_pipeline.inputs import InputShard, broken, new_document
+from data_pipeline.reading import inputs
+from data_pipeline.reading.inputs import InputShard, broken, new_document
 from data_pipeline.sources import Source, subset_name
 
 _KEPT_FIELDS = ("title", "date", "author")

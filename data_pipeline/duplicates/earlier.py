@@ -1,7 +1,7 @@
 """What a run keeps for later ones, and what it finds of earlier ones (dedup.against): signatures of kept documents.
 
 dedup/signatures/ holds settings.json, and for each shard heads.npy, signatures.npy and names.arrow (id, cluster), a row
-a kept document: a store as data_pipeline.sketches makes it, of which a later run makes only the index anew. So bands,
+a kept document: a store as sketches.py makes it, of which a later run makes only the index anew. So bands,
 rows and threshold may differ from run to run; what signatures mean may not. Disk: 24 bytes, 4 an entry (536 at 128
 hashes), id and cluster a document.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import minhash
-from data_pipeline.arrays import open_array, write_array
 from data_pipeline.clean import stage_shards
 from data_pipeline.config import DedupConfig
-from data_pipeline.sketches import HEAD, Part, write_names
+from data_pipeline.duplicates import minhash
+from data_pipeline.duplicates.arrays import open_array, write_array
+from data_pipeline.duplicates.sketches import HEAD, Part, write_names
 from mindllm.config import UserError
 from mindllm.stage import differences, read_json, require
 

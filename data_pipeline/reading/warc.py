@@ -19,10 +19,10 @@ from typing import IO, Any
 from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdReader
 from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 
-from data_pipeline import inputs
 from data_pipeline.document import Document
-from data_pipeline.formats import DAMAGE, open_file
-from data_pipeline.inputs import InputShard, broken, new_document
+from data_pipeline.reading import inputs
+from data_pipeline.reading.formats import DAMAGE, open_file
+from data_pipeline.reading.inputs import InputShard, broken, new_document
 
 _KINDS = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 _SLACK = 64  # bytes between two records that are no loss: line ends, and headers that we count a little too short

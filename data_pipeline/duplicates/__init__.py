@@ -1,0 +1,1 @@
+"""What dedup is made of: sketches of documents, pairs, clusters, decisions; paragraphs that many documents share."""
