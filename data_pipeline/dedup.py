@@ -9,6 +9,7 @@ absent: a killed stage goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import shutil
@@ -25,7 +26,7 @@ from data_pipeline import workers
 from data_pipeline.clean import KEPT, StageShard, Stats, dropped_row, finish, stage_shards
 from data_pipeline.config import DataConfig, DedupConfig
 from data_pipeline.document import Document
-from data_pipeline.duplicates import bands, decisions
+from data_pipeline.duplicates import bands, decisions, paragraphs
 from data_pipeline.duplicates.arrays import read_rows
 from data_pipeline.duplicates.earlier import SETTINGS, Earlier, earlier_parts, find_earlier, keep_signatures, meaning
 from data_pipeline.duplicates.estimate import estimate
@@ -38,7 +39,7 @@ from data_pipeline.parquet import (
     read_documents,
     write_rows,
 )
-from mindllm.stage import Stage, require, write_json
+from mindllm.stage import Stage, read_json, require, write_json
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,6 +48,7 @@ CLUSTERS = pa.schema(
     [("id", pa.string()), ("kept_id", pa.string()), ("similarity", pa.float64()), ("kind", pa.string())]
 )
 SKETCH = ("heads", "signatures")  # what is kept of a document for later runs, besides its names
+CUTS = "cuts.json"  # names the files of this run's number of ranges
 LITTLE = 50_000  # documents: below, the passes between sketches and filter take less time than workers to start
 NO_MEANING = ("against", "rows_per_task")  # of the settings: the one is an input, the other changes no output
 
@@ -63,12 +65,12 @@ def dedup(config: DataConfig) -> int:
         work = stage.folder / "work"
         parts = list_parts(stage_shards(config.folder("clean")), against, work)
         new = [part for part in parts if not part.fixed]
-        if not all(path.exists() for part in new for path in _results(part, stage.folder)):
+        if not all(path.exists() for part in new for path in _results(part, stage.folder, config.dedup)):
             needs = estimate(parts, config.dedup, config.workers)
             print(needs.describe(), flush=True)
             needs.check_room(stage.folder)
             decide(parts, config.dedup, work, config.workers, needs.at_once)
-        task = functools.partial(filter_shard, out=stage.folder, num_hashes=config.dedup.num_hashes)
+        task = functools.partial(filter_shard, out=stage.folder, settings=config.dedup)
         outcome = workers.run(task, new, config.workers, "dedup: filter")
         write_json(stage.folder / "signatures" / SETTINGS, meaning(config.dedup))
         if not outcome.failures:
@@ -111,6 +113,33 @@ def decide(
     _run("connect", functools.partial(decisions.connect, pairs=pairs, work=work), [store], alone, store)
     task = functools.partial(decisions.choose, work=work, threshold=settings.threshold)
     _run("choose", task, decisions.list_choices(work), where, store)
+    if settings.paragraphs:
+        find_paragraphs([part for part in parts if not part.fixed], settings, work, where, few, store)
+
+
+def find_paragraphs(
+    parts: Sequence[Part],
+    settings: DedupConfig,
+    work: Path,
+    where: workers.WorkersConfig,
+    few: workers.WorkersConfig,
+    store: Store,
+) -> None:
+    """Leave in work/cuts/ which paragraphs go from the documents that stay."""
+    files = _run("paragraphs", functools.partial(collect_part, work=work, settings=settings), parts, where, store)
+    collected = [(file, part.first) for file, part in zip(files, parts, strict=True)]
+    num_ranges = paragraphs.num_ranges(files, settings.rows_per_task)
+    find = functools.partial(
+        paragraphs.find_repeats, num_ranges=num_ranges, collected=collected, out=work / "cuts", settings=settings
+    )
+    cuts = _run("repeated paragraphs", find, range(num_ranges), few, store)
+    write_json(work / CUTS, [str(path) for path in cuts])
+
+
+def collect_part(part: Part, work: Path, settings: DedupConfig) -> Path:
+    """The paragraphs of one shard's documents that stay."""
+    stays = decisions.load_fates(part, work).kept == np.arange(part.first, part.first + part.count)
+    return paragraphs.collect(Path(part.path), stays, work / "paragraphs" / f"{part.name}.npy", settings)
 
 
 def _run(
@@ -124,38 +153,42 @@ def _run(
     return results
 
 
-def _results(part: Part, out: Path) -> list[Path]:
+def _results(part: Part, out: Path, settings: DedupConfig) -> list[Path]:
     """All that filter_shard writes for one shard; the file of kept documents first, although it appears last."""
     name, kept_for_later = f"{part.name}.parquet", out / "signatures" / part.name
     files = [out / name, out / "dropped" / name, out / "clusters" / name, out / "stats" / f"{part.name}.json"]
+    files += [out / "paragraphs" / name] if settings.paragraphs else []
     return files + [kept_for_later / f for f in ("heads.npy", "signatures.npy", "names.arrow")]
 
 
-def filter_shard(part: Part, out: Path, num_hashes: int) -> Path:
+def filter_shard(part: Part, out: Path, settings: DedupConfig) -> Path:
     """Write one shard's kept and dropped documents, what they are copies of, and signatures for later runs.
 
     A kept document names its cluster in meta["cluster"]: the first of its component, or, where that one was kept by an
     earlier run, the cluster that it was given there. The file of kept documents appears last: it means that all others
     are there. Returns the file of counts. memory: one row group, 30 bytes a document of the shard.
     """
-    results = _results(part, out)
+    results = _results(part, out, settings)
     kept_path, dropped_path, copies_path, counts_path = results[:4]
     if all(path.exists() for path in results):
         return counts_path
     store, fates, stats = load_store(out / "work"), decisions.load_fates(part, out / "work"), Stats()
+    cuts = paragraphs.load_cuts(_cut_files(out / "work"), part.first, part.count) if settings.paragraphs else {}
     documents = read_documents(Path(part.path))
     with write_rows(kept_path, SCHEMA) as kept:
         with (
             write_rows(dropped_path, DROPPED_SCHEMA) as dropped,
             write_rows(copies_path, CLUSTERS) as copies,
-            keep_signatures(out / "signatures" / part.name, num_hashes) as keep,
+            keep_signatures(out / "signatures" / part.name, settings.num_hashes) as keep,
+            write_rows(results[4], paragraphs.PARAGRAPHS) if settings.paragraphs else contextlib.nullcontext() as gone,
         ):
             for start in range(0, part.count, ROWS_PER_GROUP):
                 batch = list(itertools.islice(documents, ROWS_PER_GROUP))
                 rows = np.arange(start, start + len(batch))
                 reasons = _judge(batch, part.first + rows, fates.take(rows), store)
-                # What else looks at kept documents of all shards (repeated paragraphs) acts here, on batch and reasons:
-                # it cuts a kept document's text, or gives a reason for which it goes.
+                if gone is not None:
+                    for row in _cut(batch, reasons, [cuts.get(row, {}) for row in rows.tolist()], settings):
+                        gone.add(row)
                 for document, reason in zip(batch, reasons, strict=True):
                     stats.add(document, reason)
                     if reason == KEPT:
@@ -182,6 +215,20 @@ def _judge(batch: Sequence[Document], own: np.ndarray, fates: decisions.Fates, s
         if stay:
             document.meta["cluster"] = next(clusters)
     return reasons
+
+
+def _cut(
+    batch: Sequence[Document], reasons: list[str], cuts: Sequence[paragraphs.Cuts], settings: DedupConfig
+) -> Iterator[dict[str, object]]:
+    """Cut repeated paragraphs from documents that stay; rows of PARAGRAPHS. Of which too little is left goes."""
+    for place, document in enumerate(batch):
+        if reasons[place] == KEPT:
+            reasons[place], gone = paragraphs.cut_document(document, cuts[place], settings.min_left_units)
+            yield from gone
+
+
+def _cut_files(work: Path) -> list[Path]:
+    return [Path(path) for path in read_json(work / CUTS)]
 
 
 def _copies(
