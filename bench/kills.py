@@ -3,9 +3,9 @@
     python bench/kills.py PAGES [--kills 20] [--seed 1] [--only worker] [--folder FOLDER] [key=value ...]
 
 PAGES: any input of the data stages; archives (.tar.gz) below it are unpacked first. One undisturbed run of the stages
-gives the bytes and the time; then the same into another folder, killed (SIGKILL) after a random part of that
-time: the whole process group, or, with --only worker, one random worker process of it, again and again while the
-command runs on. `key=value` go to the config: workers.engine=ray. The exit code is 1 if one byte differs.
+gives the bytes and the time; then the same into another folder, killed (SIGKILL) at random moments of every stage: the
+whole process group, or, with --only worker, one of its worker processes, again and again while the command runs on.
+key=value goes to the config: workers.engine=ray. The exit code is 1 if one byte differs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 from common import CONFIG, ROOT, SAMPLE_PAGES
 
+START = 0.5  # seconds that a command takes before it does anything
 STAGES = ("clean", "dedup", "refine")
 TIMES = ("meta.json", "plan.json")  # hold the seconds that a stage took, and the folder's own name
 
@@ -38,18 +39,19 @@ def main() -> int:
     parser.add_argument("--only", choices=["all", "worker"], default="all")
     parser.add_argument("--folder", help="where the runs are made; kept afterwards")
     parser.add_argument("settings", nargs="*", metavar="key=value", default=[])
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if "=" in options.pages:
         options.pages, options.settings = str(SAMPLE_PAGES), [options.pages, *options.settings]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(options.folder or name)
         pages = unpacked(Path(options.pages), folder / "pages")
         settings = [f"sources.web.path={pages}", "shard_bytes=2000000", *options.settings]
-        started = time.monotonic()
+        seconds: dict[str, float] = {}
         for stage in STAGES:
+            started = time.monotonic()
             subprocess.run(command(stage, folder / "whole", settings), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.monotonic() - started
-        print(f"undisturbed: {seconds:.1f} s, {len(contents(folder / 'whole'))} files", flush=True)
+            seconds[stage] = time.monotonic() - started
+        print(f"undisturbed: {', '.join(f'{stage} {s:.1f} s' for stage, s in seconds.items())}", flush=True)
         disturb(folder / "killed", settings, options, seconds)
         return compare(contents(folder / "whole"), contents(folder / "killed"))
 
@@ -70,58 +72,58 @@ def command(stage: str, run: Path, settings: list[str]) -> list[str]:
     return [sys.executable, "-m", "data_pipeline", stage, str(CONFIG), f"run={run}", *settings]
 
 
-def disturb(run: Path, settings: list[str], options: argparse.Namespace, seconds: float) -> None:
-    """The stages in order, each started again until it ends well; `kills` of the starts are killed half-way."""
-    rng, left = random.Random(options.seed), options.kills
-    moments = iter(sorted(rng.uniform(0, seconds) for _ in range(left)))
-    spent, moment = 0.0, next(moments, None)
-    for stage in STAGES:
+def disturb(run: Path, settings: list[str], options: argparse.Namespace, seconds: dict[str, float]) -> None:
+    """The stages in order, each started again until it ends well; `kills` starts are killed, in each stage as many as
+    its share of the time (one at least), after a wait that lets them do about all of its work on the way.
+    """
+    rng = random.Random(options.seed)
+    for stage, alone in seconds.items():
+        kills = max(1, round(options.kills * alone / sum(seconds.values())))
+        done = 0
         while True:
             process = subprocess.Popen(
                 command(stage, run, settings), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
             )
+            waits = [START + rng.uniform(0, 2 * max(alone - START, 1) / (kills + 1)) if done < kills else None]
             started = time.monotonic()
             while process.poll() is None:
-                now = spent + time.monotonic() - started
-                if moment is not None and now >= moment:
-                    kill(process, options.only, rng)
+                if waits[-1] is not None and time.monotonic() - started >= waits[-1]:
+                    if not kill(process, options.only, rng):  # none has started yet
+                        time.sleep(0.1)
+                        continue
                     print(f"killed in {stage}, {time.monotonic() - started:.2f} s after its start", flush=True)
-                    moment = next(moments, None)
-                    if options.only == "all":
-                        break
+                    done += 1
+                    waits.append(waits[-1] + rng.uniform(0.2, 2) if options.only == "worker" and done < kills else None)
                 time.sleep(0.01)
-            code = process.wait()
-            if options.only == "worker" or code == 0:
-                spent += time.monotonic() - started
-            else:  # killed: the next start does what is left, so the moments that come lie within what it needs
-                spent = max(spent, (moment or 0) - rng.uniform(0.3, 3))
-            if code == 0:
+            if process.returncode == 0:
+                print(f"{stage}: done after {done} kills", flush=True)
                 break
             if options.only == "worker":
-                raise SystemExit(f"{stage} ended with exit code {code} after a worker was killed")
+                raise SystemExit(f"{stage} ended with exit code {process.returncode} after a worker was killed")
 
 
-def kill(process: subprocess.Popen[bytes], only: str, rng: random.Random) -> None:
-    """SIGKILL to the whole group, or to one of the processes that do the work."""
+def kill(process: subprocess.Popen[bytes], only: str, rng: random.Random) -> bool:
+    """SIGKILL to the whole group, or to one of the processes that do the work; whether there was one."""
     if only == "all":
         os.killpg(process.pid, signal.SIGKILL)
         for child in psutil.process_iter(["cmdline"]):
             if any("raylet" in word for word in child.info["cmdline"] or []):
                 child.kill()  # Ray's own processes leave the group
-        return
+        return True
     workers = list(worker_processes(process.pid))
     if workers:
         rng.choice(workers).kill()
+    return bool(workers)
 
 
 def worker_processes(pid: int) -> Iterator[psutil.Process]:
-    """The processes below one that run shards: spawned ones, and Ray's."""
+    """The processes below one that run shards: spawned ones, and those of Ray that are at a task."""
     for child in psutil.Process(pid).children(recursive=True):
         try:
-            words = " ".join(child.cmdline())
+            words = child.cmdline() or [""]
         except psutil.Error:
             continue
-        if "spawn_main" in words or "ray::" in words:
+        if words[0].startswith("ray::task") or any("spawn_main" in word for word in words):
             yield child
 
 

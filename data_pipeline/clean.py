@@ -197,7 +197,8 @@ def set_aside(stage: Stage, failures: Sequence[workers.Failure], max_failed: int
     folder = stage.folder / "failed"
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier start: those that failed again are written again
     for failure in failures:
-        write_json(folder / f"{failure.name}.json", failure._asdict())
+        row = {k: spell_out(v) if isinstance(v, str) else v for k, v in failure._asdict().items()}
+        write_json(folder / f"{failure.name}.json", row)
     if not failures:
         return
     number = f"{len(failures)} shard{'s' * (len(failures) > 1)}"

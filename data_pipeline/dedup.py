@@ -44,8 +44,9 @@ from mindllm.stage import Stage, read_json, require, write_json
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CLUSTERS = pa.schema(
-    [("id", pa.string()), ("kept_id", pa.string()), ("similarity", pa.float64()), ("kind", pa.string())]
+CLUSTERS = pa.schema(  # kept_run: folder of the earlier run that kept it; empty: this one did
+    [("id", pa.string()), ("kept_id", pa.string()), ("kept_run", pa.string())]
+    + [("similarity", pa.float64()), ("kind", pa.string())]
 )
 SKETCH = ("heads", "signatures")  # what is kept of a document for later runs, besides its names
 CUTS = "cuts.json"  # names the files of this run's number of ranges
@@ -59,7 +60,7 @@ def dedup(config: DataConfig) -> int:
     against = find_earlier(config.dedup, config.run)
     settings = {key: value for key, value in asdict(config.dedup).items() if key not in NO_MEANING}
     inputs = {"clean": before["hash"]} | {f"against {earlier.folder}": earlier.hash for earlier in against}
-    plan = {"dedup": settings, "signature_version": meaning(config.dedup)["signature_version"]}
+    plan = {"dedup": settings, "signatures": meaning(config.dedup)}
     stage = Stage(config.folder("dedup"), "dedup", plan, inputs)
     if stage.start(config.force):
         work = stage.folder / "work"
@@ -73,10 +74,8 @@ def dedup(config: DataConfig) -> int:
         task = functools.partial(filter_shard, out=stage.folder, settings=config.dedup)
         outcome = workers.run(task, new, config.workers, "dedup: filter")
         write_json(stage.folder / "signatures" / SETTINGS, meaning(config.dedup))
-        if not outcome.failures:
-            shutil.rmtree(work, ignore_errors=True)
         finish(stage, outcome, config.workers.max_failed)
-        shutil.rmtree(work, ignore_errors=True)  # complete, although some shards were given up
+    shutil.rmtree(stage.folder / "work", ignore_errors=True)  # complete, although shards may have been given up
     return 0
 
 
@@ -104,7 +103,7 @@ def decide(
     if store.total < LITTLE:
         where, at_once = replace(where, engine=workers.LOCAL, num_workers=1, address=""), 1
     few, rows = replace(where, num_workers=at_once), settings.rows_per_task
-    tasks = bands.list_tasks([settings.bands], store.total, rows)  # of the exact hash
+    tasks = bands.list_tasks([settings.bands], store.total, max(1, rows // 2))  # of the exact hash: twice the memory
     copies = _run("exact copies", functools.partial(bands.find_copies, work=work), tasks, few, store)
     _run("place copies", functools.partial(bands.place_copies, files=copies), parts, where, store)
     tasks = bands.list_tasks(range(settings.bands), store.total, rows)
@@ -236,7 +235,8 @@ def _copies(
 ) -> Iterator[dict[str, object]]:
     """Rows of CLUSTERS: every copy, the document that is kept for it, and how similar they are."""
     gone = np.flatnonzero(fates.kept != own)
-    kept_ids = store.names(fates.kept[gone], "id")
-    for place, kept_id in zip(gone.tolist(), kept_ids, strict=True):
-        row = {"id": batch[place].id, "kept_id": kept_id, "similarity": float(fates.similarity[place])}
+    kept_ids, kept_runs = store.names(fates.kept[gone], "id"), store.runs(fates.kept[gone])
+    for place, kept_id, kept_run in zip(gone.tolist(), kept_ids, kept_runs, strict=True):
+        similarity = float(fates.similarity[place])
+        row = {"id": batch[place].id, "kept_id": kept_id, "kept_run": kept_run, "similarity": similarity}
         yield {**row, "kind": "exact" if fates.exact[place] else "near"}

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.document import Document
+from mindllm.config import RunFailed
 from mindllm.stage import atomic
 
 ROWS_PER_GROUP = 1000
@@ -72,5 +73,9 @@ def read_documents(path: Path, columns: Iterable[str] | None = None) -> Iterator
 
 
 def count_documents(path: Path) -> int:
-    """Number of rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    """Number of rows of a Parquet file, from its footer. Raises RunFailed for a damaged one."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except pa.ArrowException as error:
+        way_out = "delete it and the meta.json beside it, and run that stage again"
+        raise RunFailed(f"{path}: damaged ({error}); {way_out}") from None

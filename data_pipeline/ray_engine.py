@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from data_pipeline.local_engine import DIED, DIED_REASON, FAILED, UNLOADABLE, Ended, num_cpus, pickled, reason_of
-from mindllm.config import UserError
+from mindllm.config import RunFailed, UserError
 
 OBJECT_STORE_BYTES = 100 << 20  # results are counts and names; Ray's least is 75 MiB
 LOOK_SECONDS = 10.0  # between looks at a cluster's size
@@ -143,7 +143,10 @@ def _connect(num_workers: int, address: str) -> ModuleType:
 def _initialise(ray: ModuleType, cpus: int, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        ray.init("local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+        try:
+            ray.init("local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises bare ones: too little memory or time, a full disk for its sessions
+            raise RunFailed(f"Ray could not be started on this machine: {reason_of(error)}") from error
         return
     try:
         ray.init(address, **quiet)

@@ -143,6 +143,7 @@ class _Run(Generic[Item, Result]):
         self._later: list[tuple[float, int]] = []  # heap of (not before this time, item)
         self._num_failed = [0] * len(items)  # attempts that failed
         self._row: list[Failure] = []  # first attempts that failed, since something last succeeded
+        self._most = 0  # items that ran at one time: a machine that is lost fails all of its items at once
         self._results: dict[int, Result] = {}
         self._failures: dict[int, Failure] = {}
 
@@ -153,6 +154,7 @@ class _Run(Generic[Item, Result]):
             while num_running < self._engine.slots() and (index := self._next()) is not None:
                 self._engine.start(index, self._items[index])
                 num_running += 1
+            self._most = max(self._most, num_running)
             pause = max(0.0, self._later[0][0] - time.monotonic()) if self._later and not self._waiting else None
             if not num_running:
                 time.sleep(pause or 0)
@@ -201,15 +203,11 @@ class _Run(Generic[Item, Result]):
             heapq.heappush(self._later, (time.monotonic() + pause, index))
 
     def _check_world(self) -> None:
-        limit = max(2 * self._engine.slots() + 8, self._settings.max_failed + 1)
+        limit = max(2 * self._most + 8, self._settings.max_failed + 1)
         if len(self._row) >= limit:
             head = f"{self._title}: {len(self._row)} items failed one after the other, so the run was ended"
             last = {failure.reason: failure for failure in self._row}  # the last one of each reason
             raise RunFailed(f"{head}. The same command goes on from here. Last reasons:\n{describe([*last.values()])}")
-
-
-def _in_order(found: dict[int, Any]) -> list[Any]:
-    return [found[index] for index in sorted(found)]
 
 
 def _name(item: Any) -> str:

@@ -50,8 +50,9 @@ def write_stage(run: Path, name: str, rows: Sequence[Row], inputs: dict[str, Any
 
 def write_clusters(run: Path, rows: Sequence[tuple[str, str, float, str]]) -> None:
     with write_rows(run / "dedup" / "clusters" / "web-0.parquet", CLUSTERS) as file:
-        for row in rows:
-            file.add(dict(zip(CLUSTERS.names, row, strict=True)))
+        for id, kept_id, similarity, kind in rows:
+            row = {"id": id, "kept_id": kept_id, "kept_run": "", "similarity": similarity, "kind": kind}
+            file.add(row)
 
 
 CLEAN: list[Row] = [

@@ -77,7 +77,7 @@ def test_every_document_is_accounted_for(tmp_path: Path) -> None:
     assert meta["counts"]["in"] == 180 and meta["counts"]["out"] == len(kept(config)) == 180 - len(dropped(config))
     assert stats["en\texample.com\tdedup:exact"][0] == 12 and stats["zh-Hant\texample.com\t"][0] == 24
     assert meta["counts"]["bytes"] == sum(len(d.text.encode()) for d in kept(config).values())
-    assert meta["config"]["signature_version"] == minhash.ALGORITHM_VERSION
+    assert meta["config"]["signatures"]["signature_version"] == minhash.ALGORITHM_VERSION
     assert not (folder / "work").exists()
     before = {d.id: d for path in (tmp_path / "clean").glob("*.parquet") for d in read_documents(path)}
     for id, document in kept(config).items():

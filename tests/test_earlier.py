@@ -118,6 +118,7 @@ def test_signatures_of_kept_documents_are_kept(tmp_path: Path) -> None:
         "shingle_units": 5,
         "seed": 1,
         "signature_version": minhash.ALGORITHM_VERSION,
+        "units_version": minhash.UNITS_VERSION,
     }
     first = 0
     for shard in ("web-00000", "web-00001", "web-00002"):

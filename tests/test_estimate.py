@@ -84,7 +84,7 @@ def test_tasks_at_once_fit_into_memory(tmp_path: Path, monkeypatch: pytest.Monke
     for memory, expected in ((100 * task, 8), (5.1 * task, 3), (1.7 * task, 1)):
         monkeypatch.setattr(estimates, "machine_memory", lambda memory=memory: int(memory))
         assert estimate(parts, config.dedup, eight).at_once == expected
-    cluster = WorkersConfig(engine="ray", num_workers=16)
+    cluster = WorkersConfig(engine="ray", num_workers=16, address="auto")
     assert estimate(parts, config.dedup, cluster).at_once == 16  # docs/dedup.md says what a machine must have
     monkeypatch.setattr(estimates, "machine_memory", lambda: task)
     with pytest.raises(UserError, match=r"dedup.rows_per_task: 50,000,000 rows need .* up to [\d,]+ fit"):

@@ -23,7 +23,7 @@ from data_pipeline.duplicates.sketches import HEAD, Part, write_names
 from mindllm.config import UserError
 from mindllm.stage import differences, read_json, require
 
-SETTINGS = "settings.json"
+SETTINGS, FILES = "settings.json", ("heads.npy", "signatures.npy", "names.arrow")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Earlier:
 def meaning(settings: DedupConfig) -> dict[str, int]:
     """What must be the same for two signatures to be comparable."""
     names = ("num_hashes", "shingle_units", "seed")
-    return {**{n: getattr(settings, n) for n in names}, "signature_version": minhash.ALGORITHM_VERSION}
+    versions = {"signature_version": minhash.ALGORITHM_VERSION, "units_version": minhash.UNITS_VERSION}
+    return {**{n: getattr(settings, n) for n in names}, **versions}
 
 
 def find_earlier(settings: DedupConfig, run: str) -> list[Earlier]:
@@ -57,12 +58,14 @@ def find_earlier(settings: DedupConfig, run: str) -> list[Earlier]:
             raise UserError(f"dedup.against: {folder} is named twice")
         meta = require(Path(folder) / "dedup", f"python -m data_pipeline dedup CONFIG run={folder}")
         earlier = Earlier(folder, meta["hash"], tuple(s.name for s in stage_shards(Path(folder) / "dedup")))
-        noted = read_json(earlier.signatures / SETTINGS)
-        if noted is None:
+        files = [SETTINGS, *(f"{shard}/{name}" for shard in earlier.shards for name in FILES)]
+        gone = [name for name in files if not (earlier.signatures / name).exists()]
+        if gone:
             raise UserError(
-                f"dedup.against: {folder} keeps no signatures ({earlier.signatures / SETTINGS} is missing); "
-                f"make them: python -m data_pipeline dedup CONFIG run={folder} force=true"
+                f"dedup.against: {folder} keeps no signatures ({earlier.signatures / gone[0]} is missing); delete "
+                f"{Path(folder) / 'dedup'} and make it again: python -m data_pipeline dedup CONFIG run={folder}"
             )
+        noted = read_json(earlier.signatures / SETTINGS)
         if noted != meaning(settings):
             lines = "; ".join(differences(noted, meaning(settings)))
             raise UserError(
@@ -80,7 +83,9 @@ def earlier_parts(found: Sequence[Earlier], work: Path) -> Iterator[Part]:
         for shard in earlier.shards:
             store, index = earlier.signatures / shard, work / "against" / f"{number:03d}" / shard
             count = len(open_array(store / "heads.npy"))
-            yield Part(f"{shard} of {earlier.folder}", "", str(store), str(index), first, count, fixed=True)
+            yield Part(
+                f"{shard} of {earlier.folder}", "", str(store), str(index), first, count, fixed=True, run=earlier.folder
+            )
             first += count
 
 

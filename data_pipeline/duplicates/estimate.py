@@ -20,13 +20,15 @@ from data_pipeline.config import DedupConfig
 from data_pipeline.duplicates import minhash
 from data_pipeline.duplicates.bands import TASK_BYTES
 from data_pipeline.duplicates.sketches import HEAD, Part, batches
+from data_pipeline.local_engine import num_cpus
 from data_pipeline.parquet import read_documents
-from data_pipeline.workers import LOCAL, WorkersConfig
+from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
 
 PROBE_BYTES = 2_000_000
 PROCESS_BYTES = 250_000_000  # memory: a worker with its libraries, one row group, one block of signatures
 PAIRED_BYTES = 45  # memory: of connect, a document in a pair
+PARAGRAPH_SHARE = 8  # percent of the text, for what paragraphs need on disk
 SECONDS_PER_DOCUMENT = 50e-6  # of one worker: sorting keys, bands, and the rows of the filter
 SECONDS_PER_BYTE = 1 / 120e6  # of one worker: reading texts twice, and writing Parquet again
 START_SECONDS = 7  # where there are several workers: seven passes that start them
@@ -51,7 +53,8 @@ class Needs:
     def describe(self) -> str:
         """A few lines to print."""
         old = f", and {self.fixed:,} of earlier runs" if self.fixed else ""
-        together = f"{self.at_once} at once {_megabytes(self.at_once * self.task_memory)}"
+        most = f"{self.at_once} at once {_megabytes(self.at_once * self.task_memory)}"
+        together = most if self.at_once else "one for each CPU of the cluster"
         memory = f"{_megabytes(self.task_memory)} a task, {together}"
         return "\n".join(
             (
@@ -79,12 +82,13 @@ def estimate(parts: Sequence[Part], settings: DedupConfig, where: WorkersConfig)
     fixed, documents = (sum(p.count for p in some) for some in ([p for p in parts if p.fixed], new))
     total = fixed + documents
     text_bytes, name_bytes = (sum(sizes) for sizes in zip((0, 0), *(_footer(Path(p.path)) for p in new), strict=True))
-    num_workers = where.num_workers or os.cpu_count() or 1
+    num_workers = where.num_workers or num_cpus()
     task_memory = PROCESS_BYTES + TASK_BYTES * min(total, settings.rows_per_task)
     signature = HEAD.itemsize + 4 * settings.num_hashes
     index = 12 * (settings.bands + 1)
     pairs = 16 * settings.bands + 32  # if every document had one: a pair in each band, and a decision
-    seconds = text_bytes * _seconds_per_byte(new, settings) + SECONDS_PER_BYTE * text_bytes
+    again = text_bytes if settings.paragraphs else 0
+    seconds = text_bytes * _seconds_per_byte(new, settings) + SECONDS_PER_BYTE * (text_bytes + again)
     return Needs(
         documents=documents,
         shards=len(new),
@@ -92,7 +96,7 @@ def estimate(parts: Sequence[Part], settings: DedupConfig, where: WorkersConfig)
         task_memory=task_memory,
         connect_memory=PROCESS_BYTES + total + PAIRED_BYTES * total,
         at_once=_at_once(task_memory, where, settings),
-        work_disk=documents * signature + total * (index + pairs) + name_bytes,
+        work_disk=documents * signature + total * (index + pairs) + name_bytes + again * PARAGRAPH_SHARE // 100,
         kept_disk=documents * signature + 2 * name_bytes + sum(os.path.getsize(p.path) for p in new),
         seconds=(seconds + total * SECONDS_PER_DOCUMENT) / num_workers + START_SECONDS * (num_workers > 1),
         num_workers=num_workers,
@@ -137,8 +141,9 @@ def _first_texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _at_once(task_memory: int, where: WorkersConfig, settings: DedupConfig) -> int:
-    """How many of the workers may take such tasks. On a cluster it is for each machine's share, so all of them."""
-    if where.engine != LOCAL:
+    """How many of the workers may take such tasks; all of them (0: every CPU) on a cluster, whose machines are not
+    known here."""
+    if where.address:
         return where.num_workers
     room = int(MEMORY_SHARE * machine_memory()) // task_memory
     if room < 1:
@@ -147,15 +152,21 @@ def _at_once(task_memory: int, where: WorkersConfig, settings: DedupConfig) -> i
             f"dedup.rows_per_task: {settings.rows_per_task:,} rows need {_megabytes(task_memory)} in a task, "
             f"this machine has {_megabytes(machine_memory())}; up to {max(rows, 1):,} fit"
         )
-    return min(room, where.num_workers or os.cpu_count() or 1)
+    return min(room, where.num_workers or num_cpus())
 
 
 def machine_memory() -> int:
-    """Bytes of memory that processes may have here: the machine's, or what its container is given."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    words = limit.read_text().strip() if limit.exists() else "max"
-    return min(physical, int(words)) if words.isdigit() else physical
+    """Bytes of memory that processes may have here: the machine's, or what a container or a job is given."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.exists() else []
+    inside = next((line[3:] for line in lines if line.startswith("0::")), "/")  # of version 2, which has one tree
+    place = Path("/sys/fs/cgroup") / inside.lstrip("/")
+    for folder in (place, *place.parents):
+        limit = folder / "memory.max"
+        words = limit.read_text().strip() if limit.exists() else "max"
+        sizes += [int(words)] if words.isdigit() else []
+    return min(sizes)
 
 
 def _megabytes(size: float) -> str:

@@ -22,6 +22,9 @@ from rensa import RMinHash, RMinHashDigestMatrix
 from mindllm.text import unit_hashes_many
 
 ALGORITHM_VERSION = int(RMinHash.ALGORITHM_VERSION)  # signatures of different versions must never be compared
+UNITS_VERSION = (
+    1  # of our own part: units (mindllm.text), their hashes, shingle_hashes; raised when one of them changes
+)
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio times 2^64: odd, so multiplying by it loses nothing
 _MIX = np.uint64(0xD6E8FEB86659FD93)

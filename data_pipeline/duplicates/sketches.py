@@ -37,6 +37,7 @@ class Part:
     """One shard: its documents have the ordinals first ... first + count - 1 among all documents.
 
     path: the shard's Parquet file; empty for documents of an earlier run, which are `fixed`: they stay whatever comes.
+    run: that earlier run's folder.
     store: folder of its sketches and names.  index: folder of its keys, and of what later passes note about it.
     """
 
@@ -47,10 +48,13 @@ class Part:
     first: int
     count: int
     fixed: bool = False
+    run: str = ""
 
 
 class Store:
     """The sketches and names of all shards, addressed by ordinal. Files are open only while they are read."""
+
+    name = "the whole run"  # for messages
 
     def __init__(self, parts: Sequence[Part]):
         self.parts = list(parts)
@@ -84,6 +88,11 @@ class Store:
             place = column if column in batch.schema.names else "id"
             found.append(str(batch.column(place)[row % NAMES_PER_BATCH]))
         return found
+
+    def runs(self, ordinals: np.ndarray) -> list[str]:
+        """The folder of the earlier run that documents are from; "" for those of this one."""
+        numbers = np.searchsorted(self._firsts, ordinals, side="right") - 1
+        return [self.parts[number].run for number in numbers.tolist()]
 
     def _map_batch(self, number: int, batch: int) -> pa.RecordBatch:
         path = Path(self.parts[number].store) / "names.arrow"

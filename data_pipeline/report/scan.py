@@ -34,7 +34,7 @@ NUM_EXAMPLES = 5  # of a reason and language, and sites among which they are cho
 MAX_TEXT = 2000  # characters of an example that leave the scan
 NUM_TASKS = 32  # files are gathered into so many tasks: that many results wait to be added up
 SEED = 3  # of the choice of examples
-COPY = ["id", "kept_id", "similarity", "kind"]  # columns of dedup/clusters
+COPY = ["id", "kept_id", "kept_run", "similarity", "kind"]  # columns of dedup/clusters
 
 Fate = tuple[int, int, int]  # (language, site, fate)
 Documents = dict[int, dict[str, Any]]
@@ -198,11 +198,19 @@ def find_pairs(folder: Path, limits: dict[str, int]) -> list[Pair]:
             ranked = [*lowest[row["kind"]], (keyed_hash(row["id"]), row)]
             lowest[row["kind"]] = sorted(ranked, key=lambda pair: pair[0])[: limits[row["kind"]]]
     rows = [row for kind in limits for _, row in lowest[kind]]
-    texts = _find_texts(folder, {row[key] for row in rows for key in ("id", "kept_id")})
+    texts = _find_texts(folder, {row["id"] for row in rows} | {row["kept_id"] for row in rows if not row["kept_run"]})
     return [
-        Pair(r["kind"], r["similarity"], (r["id"], r["kept_id"]), (texts.get(r["id"], ""), texts.get(r["kept_id"], "")))
+        Pair(r["kind"], r["similarity"], (r["id"], _where(r)), (texts.get(r["id"], ""), _kept_text(r, texts)))
         for r in rows
     ]
+
+
+def _where(copy: dict[str, Any]) -> str:
+    return f"{copy['kept_id']} ({copy['kept_run']})" if copy["kept_run"] else str(copy["kept_id"])
+
+
+def _kept_text(copy: dict[str, Any], texts: dict[str, str]) -> str:
+    return f"(kept by the earlier run {copy['kept_run']})" if copy["kept_run"] else texts.get(copy["kept_id"], "")
 
 
 def _find_texts(folder: Path, ids: set[str]) -> dict[str, str]:
