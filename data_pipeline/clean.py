@@ -24,6 +24,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.document import Cleaner, Document, Drop
 from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, meta_json, read_documents, write_rows
 from data_pipeline.quarantine import CLEANING, READING, WRITING, Note, Place, Quarantine, condemned, watch
+from data_pipeline.reading.addresses import label
 from data_pipeline.reading.files import read
 from data_pipeline.reading.inputs import InputShard, broken, describe_source, list_shards, spell_out
 from data_pipeline.sites import collect_phrases
@@ -68,7 +69,9 @@ def _documents(shard: InputShard, reader: Reader, note: Note, given_up: dict[Pla
             note(READING, number, index)
             reason = given_up.get(Place(READING, number, index))
             if reason:
-                yield broken(shard, name, reason, f"the file, from its document {index} of the shard on")
+                yield broken(
+                    shard, label(shard.root, name), reason, f"the file, from its document {index} of the shard on"
+                )
                 index += 1
                 break
             document = next(documents, None)
@@ -109,7 +112,7 @@ def _is_unicode(document: Document) -> bool:
 
 def dropped_row(document: Document, reason: str) -> dict[str, str]:
     """A row of dropped/<shard>.parquet; lone surrogates are spelled out."""
-    row = {k: getattr(document, k) for k in ("id", "url", "site", "lang", "text")}
+    row = {k: getattr(document, k) for k in ("id", "url", "site", "lang", "source", "text")}
     return {k: spell_out(v) for k, v in {**row, "reason": reason, "meta": meta_json(document)}.items()}
 
 

@@ -50,11 +50,13 @@ class InspectConfig(DataConfig):
     """The config of a run, and which document of FILE to show.
 
     FILE: any input (html, txt, jsonl, warc, parquet; also compressed), or a shard of a run, kept or dropped.
+    source: as which source FILE is read; empty: that whose folder holds it, else the first.
     document: which one in it, from 1 on.  id: or the one of this id.  all: go on after a drop.
     max_lines: rows of a diff, and lines of a new text.  color: auto means on a terminal.
     """
 
     file: str = ""
+    source: str = ""
     document: int = 1
     id: str = ""
     all: bool = False
@@ -64,6 +66,8 @@ class InspectConfig(DataConfig):
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each."""
         yield from super().problems()
+        if self.source and self.source not in self.sources:
+            yield f"source: {self.source} is none of {', '.join(self.sources)}"
         if self.document < 1:
             yield "document: counts from 1"
         if self.max_lines < 1:
@@ -152,7 +156,7 @@ def find_document(config: InspectConfig) -> Document:
     raise UserError(f"document={config.document}: {path} holds {number} document{'s' * (number != 1)}")
 
 
-def _documents(path: Path, config: DataConfig) -> Iterable[Document]:
+def _documents(path: Path, config: InspectConfig) -> Iterable[Document]:
     return _rows_of_stage(path) if _is_stage_shard(path) else read(_as_input(path, config))
 
 
@@ -176,19 +180,21 @@ def _rows_of_stage(path: Path) -> Iterator[Document]:
                 yield Document(row["text"] or "", row["id"], row["url"], row["site"], row["lang"], source, meta)
 
 
-def _as_input(path: Path, config: DataConfig) -> InputShard:
+def _as_input(path: Path, config: InspectConfig) -> InputShard:
     """The file as part of the source whose folder holds it, so that it gets the same id and site as in a run; else of
     the first source, as if its folder were the source's.
     """
     path = path.resolve()
     for name, source in config.sources.items():
-        if not source.path or "://" in source.path:
+        place = source.path or source.dataset
+        if config.source not in ("", name) or not place or "://" in place:
             continue
-        root = Path(source.path).resolve()
+        root = Path(place).expanduser().resolve()
         root = root.parent if root.is_file() else root
         if path.is_relative_to(root):
             return _input(path, name, source, root)
-    name, source = next(iter(config.sources.items()))
+    name = config.source or next(iter(config.sources))
+    source = config.sources[name]
     return _input(path, name, source, path.parent)
 
 

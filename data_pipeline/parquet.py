@@ -21,7 +21,9 @@ from mindllm.stage import atomic
 
 ROWS_PER_GROUP = 1000
 SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "id", "url", "site", "lang", "source", "meta")])
-DROPPED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "url", "site", "lang", "reason", "text", "meta")])
+DROPPED_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "url", "site", "lang", "source", "reason", "text", "meta")]
+)
 
 
 @contextlib.contextmanager

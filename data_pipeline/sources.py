@@ -12,7 +12,17 @@ from data_pipeline.document import Document
 T = TypeVar("T")
 
 _NO_NAME, _NAME_LENGTH = re.compile(r"[\W_]+"), 40  # a source's name becomes a file's
-SECRETS = ("key", "secret", "token", "password", "credential", "auth")  # words in names of options that hold some
+SECRETS = (
+    "key",
+    "secret",
+    "token",
+    "password",
+    "credential",
+    "auth",
+    "connection_string",
+    "cookie",
+    "passw",
+)  # words in names of options that hold some
 
 
 @dataclass
@@ -58,7 +68,10 @@ class Source:
         """What cannot work, a line each."""
         given = [name for name in ("path", "paths", "dataset") if getattr(self, name)]
         if len(given) != 1:
-            yield f"needs one of path, paths, dataset; {' and '.join(given) or 'none'} is given"
+            yield f"path: needs one of path, paths, dataset; given: {', '.join(given) or 'none'}"
+        for name, default in () if self.dataset else (("config_name", ""), ("split", "train"), ("revision", "")):
+            if getattr(self, name) != default:
+                yield f"{name}: counts for a dataset only; a path names its own: hf://datasets/OWNER/NAME@REVISION/FOLDER"
         if self.max_files < 0:
             yield "max_files must be 0 (all) or more"
         if self.subsets and not self.subset_field:
@@ -80,7 +93,7 @@ def merge(listed: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = {name: settings for name, settings in listed.items() if changes.get(name) is not False}
     for name, settings in changes.items():
         if settings is not False:
-            old = merged.get(name) or {}
+            old, settings = merged.get(name) or {}, {} if settings is None else settings
             merged[name] = {**old, **settings} if isinstance(settings, dict) and isinstance(old, dict) else settings
     return merged
 

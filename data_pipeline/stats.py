@@ -102,3 +102,5 @@ def print_troubles(folder: Path, stats: Stats) -> None:
         if reasons:
             shown = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1]))
             print(f"{head}: {sum(reasons.values())} ({shown}); listed in {folder / 'dropped'}", flush=True)
+        if {"read:missing", "read:forbidden"} & reasons.keys():
+            print("What was missing or forbidden counts as done: once that is mended, force=true reads all again.")

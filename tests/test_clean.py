@@ -106,7 +106,14 @@ def test_apply() -> None:
     assert apply(document, {"a": shout, "b": fail, "c": refuse})[1] == Drop("error:b:KeyError")
     broken = Document("detail", "2", meta={"broken": "read:unreadable"})
     assert apply(broken, {"a": fail}) == (broken, Drop("read:unreadable"))
-    columns = {"id": "1", "url": "http://a.example/", "site": "a.example", "lang": "en", "text": "你好 hello"}
+    columns = {
+        "id": "1",
+        "url": "http://a.example/",
+        "site": "a.example",
+        "lang": "en",
+        "source": "",
+        "text": "你好 hello",
+    }
     document.meta["density"] = 0.5
     assert dropped_row(document, "rule:x") == {**columns, "reason": "rule:x", "meta": '{"density": 0.5}'}
 

@@ -118,3 +118,18 @@ starts = st.sampled_from(
 def test_any_bytes_give_documents(tmp_path: Path, suffix: str, data: bytes, start: bytes) -> None:
     (tmp_path / f"x.{suffix}").write_bytes(start + data)
     assert all(d.id.startswith("web/x.") for d in read_all(tmp_path / f"x.{suffix}"))
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.warc.gz", "x.txt.zst", "x.html.lz4"])
+def test_nothing_is_no_compressed_file(tmp_path: Path, name: str) -> None:
+    """As a download leaves it that failed at once."""
+    (tmp_path / name).write_bytes(b"")
+    assert [content(d) for d in read_all(tmp_path)] == ["read:unreadable"]
+
+
+@pytest.mark.parametrize("end", ["", ",", ",\n", "\n"])
+def test_an_array_without_an_end_says_so(tmp_path: Path, end: str) -> None:
+    (tmp_path / "x.json").write_text('[{"text": "一"},\n{"text": "two [2]"}' + end, encoding="utf-8")
+    assert [content(d) for d in read_all(tmp_path)][-1] == "read:bad_json"
+    (tmp_path / "x.json").write_text('[{"text": "一"},\n{"text": "two [2]"}]' + end.strip(","), encoding="utf-8")
+    assert [content(d) for d in read_all(tmp_path)] == ["一", "two [2]"]

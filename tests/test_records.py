@@ -196,3 +196,10 @@ def test_columns() -> None:
     names = ["id", "url", "embedding", "text", "meta", "metadata"]
     assert columns(Source("x", subset_field="meta.name"), names) == ["url", "text", "meta"]
     assert columns(Source("x", text_field="content"), names) is None
+
+
+def test_columns_that_are_not_marked_as_text() -> None:
+    record = {"text": "正文".encode(), "url": b"https://a.example/x", "title": "題".encode(), "kind": b"Web"}
+    document = read(record, subset_field="kind")
+    assert (document.url, document.site, document.source) == ("https://a.example/x", "a.example", "wiki-web")
+    assert document.meta == {"plain": "正文".encode(), "title": "題"}

@@ -22,7 +22,7 @@ def problems(**source: Any) -> list[str]:
 @pytest.mark.parametrize("given_keys", [{}, {"path": "a", "dataset": "b"}, {"path": "a", "paths": "b", "dataset": "c"}])
 def test_exactly_one_place(given_keys: dict[str, str]) -> None:
     (problem,) = Source(**given_keys).problems()  # type: ignore[arg-type]
-    assert problem.startswith("needs one of path, paths, dataset")
+    assert problem.startswith("path: needs one of path, paths, dataset")
 
 
 def test_secrets_do_not_belong_into_a_config() -> None:
@@ -82,3 +82,19 @@ def test_names_of_subsets(subset: str, name: str) -> None:
 def test_any_subset_makes_a_name_for_files(subset: str) -> None:
     name = subset_name("s", subset)
     assert re.fullmatch(r"s(-[^\W_]+)*", name) and len(name.encode()) < 200
+
+
+def test_what_counts_for_data_sets_only_is_no_silent_wish() -> None:
+    found = list(Source("hf://datasets/a/b", revision="abc", split="test").problems())
+    assert [p.split(":")[0] for p in found] == ["split", "revision"]
+    assert list(Source(dataset="a/b", revision="abc", split="test").problems()) == []
+
+
+def test_a_subset_cannot_be_taken_for_another_source() -> None:
+    sources = {"pile": Source("x", subset_field="kind"), "pile-zh": Source("y")}
+    (problem,) = DataConfig(sources, LISTS, {}).problems()
+    assert problem.startswith("sources.pile-zh: a subset of sources.pile may have this name")
+
+
+def test_a_cleaner_with_nothing_below_it_keeps_its_settings() -> None:
+    assert merge(LISTS, {"density": None}) == LISTS

@@ -120,9 +120,11 @@ def _read_lines(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Docum
 def _read_values(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Document]:
     """JSON objects of an array, or one after another over any lines; what is no JSON ends the file, as one document."""
     decoder, decode = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-    text, at, number, at_end = "", 0, 0, False
+    text, at, number, at_end, is_open = "", 0, 0, False, False
     while True:
-        at = _BETWEEN_VALUES.match(text, at).end()  # type: ignore[union-attr]  # it always matches
+        start, at = at, _BETWEEN_VALUES.match(text, at).end()  # type: ignore[union-attr]  # it always matches
+        opened, closed = text.rfind("[", start, at), text.rfind("]", start, at)
+        is_open = opened > closed if opened != closed else is_open
         try:
             record, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
@@ -134,6 +136,8 @@ def _read_values(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Docu
         elif at_end or len(text) - at > inputs.MAX_DOCUMENT_BYTES:
             if at < len(text):
                 yield broken(shard, f"{name}#{number}", "read:bad_json", f"from here to the end: {text[at : at + 200]}")
+            elif is_open:
+                yield broken(shard, f"{name}#{number}", "read:bad_json", "the array has no end")
             return
         else:
             data = file.read(max(1 << 20, len(text) - at))
@@ -160,6 +164,6 @@ def _read_parquet(shard: InputShard, path: Path, id: str) -> Iterator[Document]:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         wanted = columns(shard.settings, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=wanted):
-            for record in batch.to_pylist():
+            for record in batch.to_pylist(maps_as_pydicts="lossy"):
                 yield to_document(shard, f"{id}#{number}", record)
                 number += 1

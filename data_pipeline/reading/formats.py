@@ -42,6 +42,7 @@ _SUFFIXES = {
 }
 _KINDS = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
 _COMPRESSIONS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".lz4": b"\x04\x22\x4d\x18"}
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # how files of pzstd, and seekable ones, begin
 _TAGS = b"html head body title meta link script style base div p table h[1-6] ul ol dl center font".replace(b" ", b"|")
 _PAGE_START = re.compile(  # possessive (++, *+): no going back, so no hostile beginning is slow
     rb"(?:\s++|<\?xml[^>]{0,200}+>|<!--.{0,2000}?-->)*+<(?:!doctype\s+html|(?:%b)[\s/>])" % _TAGS,
@@ -118,8 +119,11 @@ def open_file(path: Path) -> tuple[io.BufferedReader, str]:
         raise OSError("no file, but a folder that cannot be listed or that leads back to itself, a pipe, or a device")
     file = open(path, "rb")
     head = file.read(4)
+    if _SKIPPABLE.match(head) and path.suffix.lower() == ".zst":
+        file.close()
+        return _decompressed(path, ".zst"), ".zst"
     for suffix, magic in _COMPRESSIONS.items():
-        clipped = 0 < len(head) < len(magic) and magic.startswith(head) and path.suffix.lower() == suffix
+        clipped = len(head) < len(magic) and magic.startswith(head) and path.suffix.lower() == suffix
         if clipped or head.startswith(magic):
             file.close()
             if clipped:

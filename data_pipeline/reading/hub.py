@@ -107,7 +107,7 @@ def _below(base: str, file: str, where: str) -> str:
 
 def _choose(name: str, names: Iterable[str], source: Source) -> str:
     """What to say of a config or split that is not there."""
-    names = sorted(names)
+    names = sorted(map(str, names))  # splits of a set without a README are no plain text
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -9,6 +9,7 @@ any other drop. Cost: one look at each local file, one request a remote folder. 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from data_pipeline import lists
 from data_pipeline.document import Document
 from data_pipeline.reading import remote
-from data_pipeline.reading.addresses import Entry, check, is_url, join, label, shown
+from data_pipeline.reading.addresses import Entry, check, is_url, join, label, scrub, shown
 from data_pipeline.reading.folders import names_below
 from data_pipeline.reading.formats import stands_alone
 from data_pipeline.sources import Source
@@ -89,8 +90,8 @@ def _list_path(name: str, source: Source) -> tuple[str, list[Entry]]:
         with _asking(where):
             root, found = remote.list_files(source.path, source.storage)
     else:
-        path = Path(source.path)
-        if not path.exists():
+        path = Path(source.path).expanduser()
+        if not os.path.exists(path):  # False for names that are too long, too
             raise UserError(f"{where}: {path} does not exist")
         root = str(path if path.is_dir() else path.parent)
         found = [Entry(n) for n in sorted(names_below(path))] if path.is_dir() else [Entry(path.name)]
@@ -117,7 +118,8 @@ def _list_paths(name: str, source: Source) -> Iterator[tuple[str, list[Entry]]]:
         labels.add(id)
         systems.setdefault(url.partition("://")[0], url)
     for url in filter(is_url, systems.values()):  # what lacks a package is better known now than in a worker
-        remote.file_system(url, storage_for(source, url))
+        with _asking(where):
+            remote.file_system(url, storage_for(source, url))
     for complete, group in groupby(sorted(evenly(found, source.max_files), key=_is_complete), _is_complete):
         yield "" if complete else source.base, [Entry(line) for line in group]
 
@@ -155,8 +157,12 @@ def _asking(where: str) -> Iterator[None]:
     """What a file system refuses while it is asked what there is, is for the user to mend."""
     try:
         yield
+    except UserError:
+        raise
     except (remote.Refused, remote.Unreachable) as error:
         raise UserError(f"{where}: {error}; {_NO_WAY_IN}") from None
+    except Exception as error:  # some file systems (ftp, sftp) connect as they are set up, and raise what they like
+        raise UserError(f"{where}: {scrub(f'{type(error).__name__}: {error}')}; {_NO_WAY_IN}") from error
 
 
 def storage_for(source: Source, url: str) -> dict[str, Any]:

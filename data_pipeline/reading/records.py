@@ -102,6 +102,8 @@ def _as_bytes(value: Any) -> bytes:
 
 def _shown(value: Any) -> str:
     """A value as one text; "" for what is empty."""
+    if isinstance(value, bytes):  # Parquet columns that are not marked as text
+        value = value.decode("utf-8", "replace")
     try:
         return str(value) if value else ""
     except RecursionError:  # json reads objects a little deeper than str can write them
@@ -111,6 +113,7 @@ def _shown(value: Any) -> str:
 def _source(shard: InputShard, record: dict[str, Any]) -> str:
     """The source of the document: the subset that the record names, a text or a number, else the shard's."""
     value = look_up(record, shard.settings.subset_field) if shard.settings.subset_field else None
+    value = _shown(value) if isinstance(value, bytes) else value
     named = isinstance(value, str | int | float) and not isinstance(value, bool)
     return subset_name(shard.source, str(value)) if named else shard.source
 

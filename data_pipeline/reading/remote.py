@@ -102,7 +102,7 @@ def _list_web(fs: Any, url: str) -> tuple[str, list[Entry]]:
 
 def _walk(fs: Any, url: str, root: str) -> Iterator[Entry]:
     """The files below `root`, a path of the file system; unlike fsspec's walk, no folder fails in silence."""
-    folders, seen = [root], {root}
+    folders, seen = [root], {(root, True)}
     while folders:
         folder = folders.pop()
         if folder.count("/") - root.count("/") > MAX_DEPTH:
@@ -119,10 +119,15 @@ def _walk(fs: Any, url: str, root: str) -> Iterator[Entry]:
             is_folder = path.endswith("/") or info["type"] == "directory"
             path = path.rstrip("/")
             name = path.removeprefix(root).removeprefix("/")
-            inside = path.startswith(folder + "/") and path not in seen
+            if info["name"] == folder + "/" and info.get("StorageClass") == "DIRECTORY":  # as s3fs shows it
+                raise UserError(
+                    f"{shown(url)}: keys below {folder}/ go on with another /, which no listing by folders shows; "
+                    "name the files in a list (paths: in place of path:, docs/sources.md)"
+                )
+            inside = path.startswith(folder + "/") and (path, is_folder) not in seen  # S3 has a and a/b side by side
             if not inside or any(part.startswith(".") for part in name.split("/")):
                 continue
-            seen.add(path)
+            seen.add((path, is_folder))
             if is_folder:
                 folders.append(path)
             else:
@@ -245,7 +250,8 @@ def _http_stream(fs: Any, url: str, start: int, tag: str) -> Iterator[_Stream]:
     with fs.open(url, "rb", block_size=0, size=1, headers=headers) as file:  # with a size, it does not ask for one
         answer = file.r
         strong = answer.headers.get("ETag", "")
-        strong = "" if strong.startswith("W/") else strong
+        if not strong or strong.startswith("W/"):
+            strong = answer.headers.get("Last-Modified", "")  # If-Range takes either
         if answer.status == 200:
             yield _Stream(0, answer.content_length, strong, file.read)
             return
@@ -263,4 +269,4 @@ def _block_stream(fs: Any, path: str, start: int, tag: str) -> Iterator[_Stream]
         size = getattr(file, "size", None)
         size = size if isinstance(size, int) else None
         file.seek(start)
-        yield _Stream(start, size, str(size), file.read)
+        yield _Stream(start, size, f"{size} {_entry(path, getattr(file, 'details', None) or {}).stamp}", file.read)

@@ -71,7 +71,7 @@ def _verdict(error: Exception) -> str:
             return "missing"
         if status in (401, 403, 451):
             return "forbidden"
-        return "unreadable" if 400 <= status < 500 and status not in (408, 416, 425, 429) else ""
+        return "unreadable" if 400 <= status < 500 and status not in (408, 412, 416, 425, 429) else ""
     if isinstance(error, PermissionError):
         return "forbidden"
     # fsspec's http turns any failure to look at a file into FileNotFoundError, with the failure as its cause
