@@ -42,7 +42,8 @@ def main() -> None:
     if options.way:
         print(json.dumps(work(Path(options.pages), options.way, options.times)))
         return
-    ways = ["loop", "local-1", f"local-{options.workers}", *([f"ray-{options.workers}"] if options.ray else [])]
+    more = [f"local-{options.workers}", *([f"ray-{options.workers}"] if options.ray else [])]
+    ways = list(dict.fromkeys(["loop", "local-1", *more]))
     with tempfile.TemporaryDirectory() as name:
         pages = unpacked(Path(options.pages), Path(name))
         found = {way: [] for way in ways}

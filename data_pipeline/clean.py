@@ -26,7 +26,8 @@ from data_pipeline.parquet import DROPPED_SCHEMA, SCHEMA, meta_json, read_docume
 from data_pipeline.quarantine import CLEANING, READING, WRITING, Note, Place, Quarantine, condemned, watch
 from data_pipeline.reading.addresses import label
 from data_pipeline.reading.files import read
-from data_pipeline.reading.inputs import InputShard, broken, describe_source, list_shards, spell_out
+from data_pipeline.reading.input_shard import InputShard, broken, spell_out
+from data_pipeline.reading.inputs import describe_source, list_shards
 from data_pipeline.sites import collect_phrases
 from data_pipeline.sources import of_source
 from data_pipeline.stats import KEPT, Stats, add_up, print_stats, print_troubles

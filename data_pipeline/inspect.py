@@ -31,7 +31,7 @@ from data_pipeline.diff import GONE, NEW, NOTE, SAME, Piece, Row, diff, shorten
 from data_pipeline.document import Cleaner, Document, Drop, Measure
 from data_pipeline.parquet import ROWS_PER_GROUP
 from data_pipeline.reading.files import read
-from data_pipeline.reading.inputs import InputShard
+from data_pipeline.reading.input_shard import InputShard
 from data_pipeline.sources import of_source
 from mindllm.config import UserError
 

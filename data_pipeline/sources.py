@@ -117,3 +117,8 @@ def of_source(document: Document, named: dict[str, T]) -> T:
         if name in named:
             return named[name]
     return named[""]
+
+
+def evenly(items: list[T], num: int) -> list[T]:
+    """`num` of the items, evenly spaced, the first one among them; all for 0 or where there are no more."""
+    return [items[i * len(items) // num] for i in range(num)] if 0 < num < len(items) else items

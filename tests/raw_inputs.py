@@ -20,7 +20,8 @@ from fastwarc.stream_io import BrotliWriter
 from data_pipeline.config import Source
 from data_pipeline.document import Document
 from data_pipeline.reading.files import read
-from data_pipeline.reading.inputs import InputShard, list_shards
+from data_pipeline.reading.input_shard import InputShard
+from data_pipeline.reading.inputs import list_shards
 
 HTML = "<p>春天来了，河边的柳树发芽了。 The river runs past the old mill. 臺灣的夏天很熱。</p>".encode()
 ROWS = [{"text": "秋天的風"}, {"html": "<p>雨</p>", "url": "https://a.example/x"}, {"text": "rain", "title": "题"}]

@@ -177,7 +177,7 @@ def test_every_bad_input_is_counted_and_none_ends_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each file becomes at least one document, kept or dropped; broken ones are told at the end, with their reasons."""
-    monkeypatch.setattr("data_pipeline.reading.inputs.MAX_DOCUMENT_BYTES", 3_000_000)
+    monkeypatch.setattr("data_pipeline.reading.input_shard.MAX_DOCUMENT_BYTES", 3_000_000)
     bombs = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10))
     laughs = f'<?xml version="1.0"?><!DOCTYPE html [<!ENTITY e0 "哈">{bombs}]><html><body>&e9;</body></html>'
     whole = page(CHINESE)

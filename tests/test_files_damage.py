@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raw_inputs import HTML, JSONL, ROWS, content, http, lz4, parquet, read_all, record, zstd
 
 from data_pipeline.parquet import SCHEMA, read_documents, write_rows
-from data_pipeline.reading import files, inputs
+from data_pipeline.reading import files, input_shard
 
 
 def test_bad_lines_break_nothing_else(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_clipped_anywhere(tmp_path: Path, name: str) -> None:
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 100)
+    monkeypatch.setattr(input_shard, "MAX_DOCUMENT_BYTES", 100)
     line, long = b'{"text": "%b"}\n', b"x" * 350
     bodies = (http(b"<" * 100), http(b"<" * 101), http(gzip.compress(b"<" * 101), "Content-Encoding: gzip"))
     files_of = {
@@ -82,7 +82,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_archives_of_zeros_stay_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zeros = bytes(50_000_000)
     body = gzip.compress(zeros, 1)
-    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", len(body))
+    monkeypatch.setattr(input_shard, "MAX_DOCUMENT_BYTES", len(body))
     (tmp_path / "a.html.gz").write_bytes(body)
     (tmp_path / "b.jsonl.zst").write_bytes(zstd(zeros))
     (tmp_path / "c.warc.gz").write_bytes(gzip.compress(record(http(body, "Content-Encoding: gzip"))))

@@ -166,7 +166,7 @@ def test_a_broken_array_ends_in_one_broken_document(tmp_path: Path) -> None:
 
 
 def test_an_array_of_any_size_takes_the_memory_of_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_pipeline.reading.inputs.MAX_DOCUMENT_BYTES", 3_000_000)
+    monkeypatch.setattr("data_pipeline.reading.input_shard.MAX_DOCUMENT_BYTES", 3_000_000)
     text = "字" * 900_000  # 2.7 MB: more than is read at once
     (tmp_path / "a.json").write_text(json.dumps([{"text": text}, {"text": "x"}] * 3, ensure_ascii=False), "utf-8")
     assert [content(d) for d in read_all(tmp_path)] == [text, "x"] * 3

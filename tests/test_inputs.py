@@ -17,7 +17,9 @@ from data_pipeline.config import Source
 from data_pipeline.reading import inputs as module
 from data_pipeline.reading import retries
 from data_pipeline.reading.files import read
-from data_pipeline.reading.inputs import InputShard, describe_source, evenly, list_shards
+from data_pipeline.reading.input_shard import InputShard
+from data_pipeline.reading.inputs import describe_source, list_shards
+from data_pipeline.sources import evenly
 from mindllm.config import UserError
 
 

@@ -24,7 +24,7 @@ from data_pipeline import ray_engine, workers
 from data_pipeline.clean import clean
 from data_pipeline.config import DataConfig
 from data_pipeline.document import Document
-from data_pipeline.reading.inputs import InputShard
+from data_pipeline.reading.input_shard import InputShard
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import RunFailed, UserError, load
 

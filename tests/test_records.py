@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.document import Document
 from data_pipeline.parquet import meta_json
-from data_pipeline.reading import inputs
+from data_pipeline.reading import input_shard
 from data_pipeline.reading.records import columns, look_up, to_document
 from data_pipeline.sources import Source
 
@@ -108,7 +108,7 @@ def test_without_text_the_keys_are_named() -> None:
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MAX_DOCUMENT_BYTES", 6)
+    monkeypatch.setattr(input_shard, "MAX_DOCUMENT_BYTES", 6)
     assert (text({"text": "风雨"}), text({"text": "风雨r"})) == ("风雨", "read:too_large")
     assert text({"title": "rain", "text": "x"}, text_field="title,text") == "read:too_large"  # with what joins them
 

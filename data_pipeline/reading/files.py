@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.document import Document
 from data_pipeline.parquet import ROWS_PER_GROUP
-from data_pipeline.reading import inputs, remote
+from data_pipeline.reading import input_shard, remote
 from data_pipeline.reading.addresses import is_url, join, label
 from data_pipeline.reading.formats import (
     DAMAGE,
@@ -37,7 +37,7 @@ from data_pipeline.reading.formats import (
     recognise,
     utf16_mark,
 )
-from data_pipeline.reading.inputs import InputShard, broken, new_document, storage_for
+from data_pipeline.reading.input_shard import InputShard, broken, new_document, storage_for
 from data_pipeline.reading.records import columns, to_document
 from data_pipeline.reading.warc import read_warc
 
@@ -100,19 +100,19 @@ def _read_file(shard: InputShard, path: Path, id: str) -> Iterator[Document]:
 
 
 def _read_single(shard: InputShard, name: str, mark: bytes, file: IO[bytes], kind: str) -> Document:
-    data = mark + file.read(inputs.MAX_DOCUMENT_BYTES + 1)
-    if len(data) - len(mark) > inputs.MAX_DOCUMENT_BYTES:
+    data = mark + file.read(input_shard.MAX_DOCUMENT_BYTES + 1)
+    if len(data) - len(mark) > input_shard.MAX_DOCUMENT_BYTES:
         return broken(shard, name, "read:too_large")
     meta: dict[str, Any] = {"plain" if kind == TEXT else "html": data}
     return new_document(shard, name, **meta)
 
 
 def _read_lines(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Document]:
-    for number, line in enumerate(iter(lambda: file.readline(inputs.MAX_DOCUMENT_BYTES + 1), b"")):
-        if len(line) > inputs.MAX_DOCUMENT_BYTES:
+    for number, line in enumerate(iter(lambda: file.readline(input_shard.MAX_DOCUMENT_BYTES + 1), b"")):
+        if len(line) > input_shard.MAX_DOCUMENT_BYTES:
             yield broken(shard, f"{name}#{number}", "read:too_large")
             while line and not line.endswith(b"\n"):  # the rest of the line belongs to no document
-                line = file.readline(inputs.MAX_DOCUMENT_BYTES)
+                line = file.readline(input_shard.MAX_DOCUMENT_BYTES)
         elif line.strip():
             yield _from_line(shard, f"{name}#{number}", line)
 
@@ -133,7 +133,7 @@ def _read_values(shard: InputShard, name: str, file: IO[bytes]) -> Iterator[Docu
             id = f"{name}#{number}"
             yield _from_json(shard, id, record, text[at:end])
             at, number = end, number + 1
-        elif at_end or len(text) - at > inputs.MAX_DOCUMENT_BYTES:
+        elif at_end or len(text) - at > input_shard.MAX_DOCUMENT_BYTES:
             if at < len(text):
                 yield broken(shard, f"{name}#{number}", "read:bad_json", f"from here to the end: {text[at : at + 200]}")
             elif is_open:

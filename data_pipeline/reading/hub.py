@@ -17,8 +17,8 @@ from pathlib import Path
 
 from data_pipeline.reading.addresses import scrub
 from data_pipeline.reading.formats import UNKNOWN, expected
-from data_pipeline.reading.inputs import InputShard, evenly
-from data_pipeline.sources import Source
+from data_pipeline.reading.input_shard import InputShard
+from data_pipeline.sources import Source, evenly
 from mindllm.config import UserError
 
 HUB = "hf://datasets/"

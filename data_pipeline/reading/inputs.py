@@ -1,9 +1,7 @@
-"""What comes in: the files of a source, grouped into shards, and the documents that are made of them.
+"""What comes in: the files of a source, grouped into shards.
 
 A source is a file or folder, here or behind a URL, a list of files, or a data set. Grouping looks at names and sizes
-only (folders.py and remote.py list, files.py reads). A document has its id from its file, its site from its URL, else
-from its folder. What cannot be read becomes a document, too, with meta["broken"], so that it is counted and kept like
-any other drop. Cost: one look at each local file, one request a remote folder. Memory: all names.
+only (folders.py, remote.py and hub.py list, files.py reads). Cost: one look at each local file, one request a remote folder. Memory: all names.
 """
 
 from __future__ import annotations
@@ -11,51 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 from data_pipeline import lists
-from data_pipeline.document import Document
 from data_pipeline.reading import remote
 from data_pipeline.reading.addresses import Entry, check, is_url, join, label, scrub, shown
 from data_pipeline.reading.folders import names_below
 from data_pipeline.reading.formats import stands_alone
-from data_pipeline.sources import Source
+from data_pipeline.reading.hub import list_dataset
+from data_pipeline.reading.input_shard import InputShard, size_of, storage_for
+from data_pipeline.sources import Source, evenly
 from mindllm.config import UserError
 from mindllm.stage import hash_file, hash_json
 
-T = TypeVar("T")
-
-MAX_DOCUMENT_BYTES = 20_000_000  # of one document, decompressed: archives of zeros end there
 MAX_FILES_PER_SHARD = 2000
 FILES_OF_UNKNOWN_SIZE = 64  # small files of which no listing says the size: so many make a shard
 _NO_WAY_IN = "check the address, the network and, where not everyone may read, the credentials (docs/sources.md)"
-
-
-@dataclass(frozen=True)
-class InputShard:
-    """A unit of work: some files of one source, read in order. `root` is what document ids are relative to.
-
-    root: a folder, a URL, or "" where the names in `files` are complete.  settings: the source.  listed: what a remote
-    file system said of each file.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    source: str
-    root: str
-    settings: Source = field(default_factory=Source, hash=False)
-    listed: tuple[Entry, ...] = field(default=(), hash=False)
-
-    @property
-    def num_bytes(self) -> int:
-        """Size as it is stored, compressed; of remote files as far as the listing has told."""
-        if is_url(self.root) or self.listed:
-            return sum(entry.num_bytes or 0 for entry in self.listed)
-        return sum(_size(join(self.root, f)) for f in self.files if not is_url(f))
 
 
 def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard]:
@@ -69,8 +40,6 @@ def list_shards(sources: dict[str, Source], shard_bytes: int) -> list[InputShard
 
 def _list_source(name: str, source: Source, shard_bytes: int) -> Iterator[InputShard]:
     if source.dataset:
-        from data_pipeline.reading.hub import list_dataset  # it imports this module
-
         yield from list_dataset(name, source)
         return
     number = 0
@@ -165,26 +134,6 @@ def _asking(where: str) -> Iterator[None]:
         raise UserError(f"{where}: {scrub(f'{type(error).__name__}: {error}')}; {_NO_WAY_IN}") from error
 
 
-def storage_for(source: Source, url: str) -> dict[str, Any]:
-    """`storage` is meant for the URLs of `path` or `base`; others, such as that of the list itself, go without."""
-    main = source.path or source.base
-    systems = {place.partition("://")[0].lower().replace("https", "http") for place in (main, url)}
-    return source.storage if source.dataset or not is_url(main) or len(systems) == 1 else {}
-
-
-def evenly(items: list[T], num: int) -> list[T]:
-    """`num` of the items, evenly spaced, the first one among them; all for 0 or where there are no more."""
-    return [items[i * len(items) // num] for i in range(num)] if 0 < num < len(items) else items
-
-
-def _size(path: str) -> int:
-    """Bytes of a local file; 0 for one that cannot be looked at (a link to nowhere)."""
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0
-
-
 def _group(root: str, found: Iterable[Entry], shard_bytes: int) -> Iterator[list[Entry]]:
     group: list[Entry] = []
     size = 0
@@ -196,7 +145,7 @@ def _group(root: str, found: Iterable[Entry], shard_bytes: int) -> Iterator[list
         if is_url(join(root, entry.name)):
             size += -(-shard_bytes // FILES_OF_UNKNOWN_SIZE) if entry.num_bytes is None else entry.num_bytes
         else:
-            size += _size(join(root, entry.name))
+            size += size_of(join(root, entry.name))
         if size >= shard_bytes or len(group) >= MAX_FILES_PER_SHARD:
             yield group
             group, size = [], 0
@@ -240,31 +189,3 @@ def _hash_input(path: Path) -> str:
         return hash_file(path) if path.is_file() else "unreadable"
     except OSError:
         return "unreadable"
-
-
-def new_document(shard: InputShard, id: str, url: str = "", **meta: Any) -> Document:
-    """An empty document of a shard: `id` is the file's name, and behind # the place in it; `meta` is made writable."""
-    folder = _host(id) if is_url(id) else id.lstrip("/").rpartition("/")[0].partition("/")[0]
-    site = spell_out(_host(url) or folder or shard.source)
-    site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
-    meta = {key: spell_out(value) if isinstance(value, str) else value for key, value in meta.items()}
-    return Document("", f"{shard.source}/{spell_out(id)}", spell_out(url), site, "", shard.source, meta)
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""  # without user, password and port
-    except ValueError:  # [ without ], for example
-        return ""
-
-
-def spell_out(text: str) -> str:
-    """`text` that UTF-8 can hold: lone surrogates (file names in GBK, \\ud800 in JSON) are spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def broken(shard: InputShard, id: str, reason: str, detail: str = "", url: str = "") -> Document:
-    """A document that stands for what could not be read: dropped for `reason`, with `detail` as its text."""
-    document = new_document(shard, id, url, broken=reason)
-    document.text = spell_out(detail[:500])
-    return document

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipeline.document import Document
-from data_pipeline.reading import inputs
-from data_pipeline.reading.inputs import InputShard, broken, new_document
+from data_pipeline.reading import input_shard
+from data_pipeline.reading.input_shard import InputShard, broken, new_document
 from data_pipeline.sources import Source, subset_name
 
 _KEPT_FIELDS = ("title", "date", "author")
@@ -32,7 +32,7 @@ def to_document(shard: InputShard, id: str, record: dict[str, Any]) -> Document:
     data = data or _paragraphs(record, fields.text_field)
     if not data:
         document = broken(shard, id, "read:no_text_field", f"keys: {', '.join(_keys(record))}", url)
-    elif len(data) > inputs.MAX_DOCUMENT_BYTES:
+    elif len(data) > input_shard.MAX_DOCUMENT_BYTES:
         document = broken(shard, id, "read:too_large", url=url)
     else:
         meta = {key: shown for key in _KEPT_FIELDS if (shown := _shown(record.get(key)))}
@@ -74,7 +74,7 @@ def look_up(record: Any, key: str) -> Any:
 
 
 def _object_in(text: str) -> Any:
-    if len(text) > inputs.MAX_DOCUMENT_BYTES or not text[:100].lstrip().startswith("{"):
+    if len(text) > input_shard.MAX_DOCUMENT_BYTES or not text[:100].lstrip().startswith("{"):
         return None
     try:
         return json.loads(text)

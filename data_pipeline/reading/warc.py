@@ -20,9 +20,9 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdRead
 from fastwarc.warc import ArchiveIterator, HeaderMap, WarcRecord, WarcRecordType
 
 from data_pipeline.document import Document
-from data_pipeline.reading import inputs
+from data_pipeline.reading import input_shard
 from data_pipeline.reading.formats import DAMAGE, open_file
-from data_pipeline.reading.inputs import InputShard, broken, new_document
+from data_pipeline.reading.input_shard import InputShard, broken, new_document
 
 _KINDS = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 _SLACK = 64  # bytes between two records that are no loss: line ends, and headers that we count a little too short
@@ -102,18 +102,20 @@ def _from_warc_record(shard: InputShard, id: str, record: WarcRecord) -> Documen
     kind = (record.http_content_type or record.headers.get("Content-Type") or "").lower()
     is_page = ("html" in kind or "text/plain" in kind) and (headers is None or headers.status_code in (None, 200))
     size = record.content_length
-    data = record.reader.read(inputs.MAX_DOCUMENT_BYTES + 1) if is_page else b""
+    data = record.reader.read(input_shard.MAX_DOCUMENT_BYTES + 1) if is_page else b""
     found = len(data) if is_page else record.reader.consume()
-    if found < min(size, inputs.MAX_DOCUMENT_BYTES) or "Content-Length" not in record.headers:  # FastWARC does not tell
+    if (
+        found < min(size, input_shard.MAX_DOCUMENT_BYTES) or "Content-Length" not in record.headers
+    ):  # FastWARC does not tell
         return broken(shard, id, "read:clipped", f"{found} bytes of {size}", url)
     if not is_page:
         return None
-    if headers is not None and size <= inputs.MAX_DOCUMENT_BYTES:
+    if headers is not None and size <= input_shard.MAX_DOCUMENT_BYTES:
         try:
             data = _decode(data, headers)
         except DAMAGE as error:
             return broken(shard, id, "read:bad_coding", f"{type(error).__name__}: {error}", url)
-    if len(data) > inputs.MAX_DOCUMENT_BYTES:
+    if len(data) > input_shard.MAX_DOCUMENT_BYTES:
         return broken(shard, id, "read:too_large", url=url)
     return new_document(
         shard, id, url, **{"html" if "html" in kind else "plain": data}, charset=record.http_charset or ""
@@ -121,7 +123,7 @@ def _from_warc_record(shard: InputShard, id: str, record: WarcRecord) -> Documen
 
 
 def _decode(data: bytes, headers: HeaderMap) -> bytes:
-    """The body of an HTTP message without its codings, up to one byte more than inputs.MAX_DOCUMENT_BYTES.
+    """The body of an HTTP message without its codings, up to one byte more than input_shard.MAX_DOCUMENT_BYTES.
 
     Transfer codings were applied last (RFC 9112, section 6), so they go first; codings that we do not know stay.
     """
@@ -129,5 +131,5 @@ def _decode(data: bytes, headers: HeaderMap) -> bytes:
     for name in reversed(listed.lower().replace("x-gzip", "gzip").split(",")):
         start, decoder = _CODINGS.get(name.strip(), (b"$.", None))
         if decoder is not None and re.match(start, data):
-            data = decoder(io.BytesIO(data)).read(inputs.MAX_DOCUMENT_BYTES + 1)
+            data = decoder(io.BytesIO(data)).read(input_shard.MAX_DOCUMENT_BYTES + 1)
     return data
