@@ -125,6 +125,6 @@ def duration(seconds: float) -> str:
 
 
 def _sizes(items: Sequence[Any]) -> list[int]:
-    """`num_bytes` of every item, asked for once, for it costs a look at each file; none if one item has none."""
+    """`num_bytes` of every item, asked for once, for it costs a look at each file; none if those of one are unknown."""
     sizes = [getattr(item, "num_bytes", None) for item in items]
-    return [size or 0 for size in sizes] if all(size is not None for size in sizes) and any(sizes) else []
+    return [size for size in sizes if size] if all(sizes) else []

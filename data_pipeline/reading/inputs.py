@@ -1,7 +1,8 @@
 """What comes in: the files of a source, grouped into shards.
 
 A source is a file or folder, here or behind a URL, a list of files, or a data set. Grouping looks at names and sizes
-only (folders.py, remote.py and hub.py list, files.py reads). Cost: one look at each local file, one request a remote folder. Memory: all names.
+only (folders.py, remote.py and hub.py list, files.py reads).
+Cost: one look at each local file, one request a remote folder. Memory: all names.
 """
 
 from __future__ import annotations
