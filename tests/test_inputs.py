@@ -212,3 +212,13 @@ def test_what_a_plan_says_of_local_files(tmp_path: Path) -> None:
                      "hash": first["hash"]}  # fmt: skip
     (tmp_path / "a.txt").write_bytes(b"two")
     assert describe_source(source, list_shards({"w": source}, 1))["hash"] != first["hash"]
+
+
+def test_a_list_of_local_files_does_not_ask_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "页.txt").write_text("雨", encoding="utf-8")
+    (tmp_path / "list.txt").write_text("页.txt\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is a file of this machine, but base is a URL"):
+        list_shards({"web": Source(paths="list.txt")}, 1000)
+    (shard,) = list_shards({"web": Source(paths="list.txt", base="")}, 1000)
+    assert shard.files == ("页.txt",)

@@ -79,6 +79,10 @@ def _list_paths(name: str, source: Source) -> Iterator[tuple[str, list[Entry]]]:
         raise UserError(f"{where}: {shown(source.paths)} names no files")
     if is_url(source.base):
         check(f"sources.{name}.base", source.base)
+        if not is_url(source.paths) and not is_url(found[0]) and os.path.exists(found[0]):
+            raise UserError(
+                f"{where}: {found[0]} is a file of this machine, but base is a URL; for such a list: base: ''"
+            )
     systems: dict[str, str] = {}
     labels: set[str] = set()
     for line in found:
