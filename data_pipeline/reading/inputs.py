@@ -27,6 +27,7 @@ from mindllm.stage import hash_file, hash_json
 
 MAX_FILES_PER_SHARD = 2000
 FILES_OF_UNKNOWN_SIZE = 64  # small files of which no listing says the size: so many make a shard
+_NOT_BELOW_A_URL = 'is a file of this machine, but base is a URL; for such a list: base: ""'
 _NO_WAY_IN = "check the address, the network and, where not everyone may read, the credentials (docs/sources.md)"
 
 
@@ -79,10 +80,8 @@ def _list_paths(name: str, source: Source) -> Iterator[tuple[str, list[Entry]]]:
         raise UserError(f"{where}: {shown(source.paths)} names no files")
     if is_url(source.base):
         check(f"sources.{name}.base", source.base)
-        if not is_url(source.paths) and not is_url(found[0]) and os.path.exists(found[0]):
-            raise UserError(
-                f"{where}: {found[0]} is a file of this machine, but base is a URL; for such a list: base: ''"
-            )
+        if not is_url(source.paths) and not _is_complete(found[0]) and os.path.exists(found[0]):
+            raise UserError(f"{where}: {found[0]} {_NOT_BELOW_A_URL}")
     systems: dict[str, str] = {}
     labels: set[str] = set()
     for line in found:
@@ -120,7 +119,7 @@ def _check_line(where: str, source: Source, line: str) -> str:
         check(where, line)
         return line
     if is_url(source.base) and line.startswith("/"):
-        raise UserError(f'{where}: {line} is a file of this machine, but base is a URL; for such a list: base: ""')
+        raise UserError(f"{where}: {line} {_NOT_BELOW_A_URL}")
     if is_url(source.paths) and not is_url(source.base) and (line.startswith("/") or ".." in line.split("/")):
         raise UserError(f"{where}: {line}: a list from elsewhere may not name files of this machine outside of base")
     return line if _is_complete(line) else join(source.base, line)
