@@ -30,7 +30,12 @@ PACKAGES = (
     "rensa",
     "Resiliparse",
 )
-OPTIONAL = {"flash-attn": "not used yet: torch's SDPA carries the same kernel (pip install -e '.[flash]' needs nvcc)"}
+OPTIONAL = {
+    "flash-attn": "not used yet: torch's SDPA carries the same kernel (pip install -e '.[flash]' needs nvcc)",
+    "ray": "for data stages on a cluster: pip install -e '.[ray]'",
+    "s3fs": "for sources under s3://: pip install -e '.[s3]'",
+    "gcsfs": "for sources under gs://: pip install -e '.[gs]'",
+}
 
 
 def rows() -> list[tuple[str, str]]:
