@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +37,16 @@ RAY = WorkersConfig("ray", 2)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    """What the first test starts serves all; it is stopped at the end, though pytest may go on for long."""
-    yield
-    if ray_engine._started:
-        sys.modules["ray"].shutdown()
-        ray_engine._started = None
+    """What the first test starts serves all; it is stopped at the end, though pytest may go on for long.
+
+    One process of pytest at a time: of two Rays on a machine, `auto` joins the one that was started last.
+    """
+    with open(Path(tempfile.gettempdir()) / "mindllm-ray-tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        if ray_engine._started:
+            sys.modules["ray"].shutdown()
+            ray_engine._started = None
 
 
 @pytest.fixture(autouse=True)
