@@ -12,17 +12,8 @@ from data_pipeline.document import Document
 T = TypeVar("T")
 
 _NO_NAME, _NAME_LENGTH = re.compile(r"[\W_]+"), 40  # a source's name becomes a file's
-SECRETS = (
-    "key",
-    "secret",
-    "token",
-    "password",
-    "credential",
-    "auth",
-    "connection_string",
-    "cookie",
-    "passw",
-)  # words in names of options that hold some
+# Words in the names of options that hold secrets.
+SECRETS = tuple("key secret token password passw credential auth connection_string cookie".split())
 
 
 @dataclass
