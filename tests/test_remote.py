@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fake_s3 import Store, serve_s3
 from raw_inputs import HTML, JSONL, WARC, content, parquet
 from web_server import Web, serve
 
@@ -253,33 +254,46 @@ def test_a_full_disk_fails_the_shard(web: Web, monkeypatch: pytest.MonkeyPatch) 
         read_source(path=f"{web.url}/d/")
 
 
-def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("s3fs")
-    boto3, server = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    pytest.importorskip("s3fs", reason="needs the extra: s3")
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "testing")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    try:
-        endpoint = "http://{}:{}".format(*moto.get_host_and_port())
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="pages")
-        for name, data in FILES.items():
-            client.put_object(Bucket="pages", Key=f"crawl/{name}", Body=data)
-        client.put_object(Bucket="pages", Key="crawl/empty/", Body=b"")  # as consoles make folders
-        storage = {"endpoint_url": endpoint}
-        source = Source("s3://pages/crawl", storage=storage)
-        shards = list_shards({"web": source}, 1000)
-        found = {d.id: content(d) for shard in shards for d in read(shard)}
-        assert len(found) == 9 and found["web/b/2.html"] == HTML and found["web/c/d/k.parquet#0"] == "秋"
-        assert describe_source(source, shards)["bytes"] == sum(map(len, FILES.values()))
-        assert all("ETag" in entry.stamp for shard in shards for entry in shard.listed)
-        client.delete_object(Bucket="pages", Key="crawl/b/2.html")
-        gone = [content(d) for shard in shards for d in read(shard) if d.id == "web/b/2.html"]
-        assert gone == ["read:missing"]
-        with pytest.raises(UserError, match="sources.web.path: s3://none/x"):
-            list_shards({"web": Source("s3://none/x", storage=storage)}, 1000)
-    finally:
-        moto.stop()
+    with serve_s3() as store:
+        yield store
+
+
+def test_s3(s3: Store) -> None:
+    s3.objects = {f"pages/crawl/{name}": data for name, data in FILES.items()}
+    s3.objects["pages/crawl/empty/"] = b""  # as consoles make folders
+    source = Source("s3://pages/crawl", storage={"endpoint_url": s3.url})
+    shards = list_shards({"web": source}, 1000)
+    found = {d.id: content(d) for shard in shards for d in read(shard)}
+    assert len(found) == 9 and found["web/b/2.html"] == HTML and found["web/c/d/k.parquet#0"] == "秋"
+    assert describe_source(source, shards)["bytes"] == sum(map(len, FILES.values()))
+    assert all("ETag" in entry.stamp for shard in shards for entry in shard.listed)
+    del s3.objects["pages/crawl/b/2.html"]
+    gone = [content(d) for shard in shards for d in read(shard) if d.id == "web/b/2.html"]
+    assert gone == ["read:missing"]
+    with pytest.raises(UserError, match="sources.web.path: s3://none/x"):
+        list_shards({"web": Source("s3://none/x", storage=source.storage)}, 1000)
+
+
+def test_s3_goes_on_after_faults(s3: Store) -> None:
+    s3.objects = {"pages/a.txt": DATA}
+    s3.faults = {"pages/a.txt": [503, "cut", 500, "cut"]}
+    source = Source("s3://pages/a.txt", storage={"endpoint_url": s3.url})
+    assert [d.meta["plain"] for shard in list_shards({"web": source}, 1000) for d in read(shard)] == [DATA]
+    assert len(s3.reads) >= 3
+
+
+def test_s3_keys_that_no_folder_shows(s3: Store) -> None:
+    s3.objects = {"pages/x/a": "雨".encode(), "pages/x/a/b.txt": b"rain", "pages/x/c.txt": b"snow"}
+    storage = {"endpoint_url": s3.url}
+    found = list_shards({"web": Source("s3://pages/x", storage=storage)}, 1000)
+    assert sorted(name for shard in found for name in shard.files) == ["a", "a/b.txt", "c.txt"]
+    s3.objects = {"pages/x//a.txt": b"rain", "pages/x/c.txt": b"snow"}
+    with pytest.raises(UserError, match="go on with another /.*name the files in a list"):
+        list_shards({"web": Source("s3://pages/x", storage=storage)}, 1000)
