@@ -63,6 +63,8 @@ class Source:
         for name, default in () if self.dataset else (("config_name", ""), ("split", "train"), ("revision", "")):
             if getattr(self, name) != default:
                 yield f"{name}: counts for a dataset only; a path names its own: hf://datasets/OWNER/NAME@REVISION/FOLDER"
+        if self.storage and self.path and "://" not in self.path:
+            yield f"storage: counts for URLs only; {self.path} is a file or folder of this machine"
         if self.max_files < 0:
             yield "max_files must be 0 (all) or more"
         if self.subsets and not self.subset_field:

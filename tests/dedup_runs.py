@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
+import mindllm.stage
 from data_pipeline.config import DataConfig, Source
 from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, read_documents, write_rows
@@ -110,3 +113,17 @@ def small() -> Shards:
         name: [(f"{lang}-{name}", write(edited(t, i, lang, rng) if i < 2 else t, lang, i)) for lang, t in texts.items()]
         for i, name in enumerate("abc")
     }
+
+
+def limit_renames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many renames are still allowed, to be set; every file appears by one, and the next one ends the run."""
+    rename, left = os.replace, [10**9]
+
+    def counting(source: Path, target: Path) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(mindllm.stage.os, "replace", counting)
+    return left

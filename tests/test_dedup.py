@@ -19,6 +19,7 @@ from dedup_runs import (
     edited,
     jaccard,
     kept,
+    limit_renames,
     new_text,
     outputs,
     planted,
@@ -158,15 +159,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatc
     """Every file appears by one rename; the n-th of them fails, and one soon after, and the stage is run again."""
     config = write_clean(tmp_path / "whole", small())
     config.dedup = DedupConfig(bands=2)
-    rename, left = os.replace, [10**9]  # renames that are still allowed
-
-    def counting(source: Path, target: Path) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    monkeypatch.setattr(mindllm.stage.os, "replace", counting)
+    left = limit_renames(monkeypatch)
     dedup(config)
     expected, total = outputs(config.folder("dedup")), 10**9 - left[0]
     assert total > 50 and len(copies(config)) == 6

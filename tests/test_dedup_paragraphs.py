@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from dedup_runs import VOCABULARY, Shards, dropped, kept, new_text, outputs, write, write_clean
+from dedup_runs import VOCABULARY, Shards, dropped, kept, limit_renames, new_text, outputs, write, write_clean
 
 import mindllm.stage
 from data_pipeline.config import DataConfig, DedupConfig
@@ -97,15 +96,7 @@ def test_bytes_do_not_depend_on_workers_or_tasks(config: DataConfig, tmp_path: P
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename, left = os.replace, [10**9]  # renames that are still allowed
-
-    def counting(source: Path, target: Path) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    monkeypatch.setattr(mindllm.stage.os, "replace", counting)
+    left = limit_renames(monkeypatch)
     dedup(config)
     expected, total = outputs(config.folder("dedup")), 10**9 - left[0]
     for number in range(2, total - 1, 5):

@@ -91,10 +91,6 @@ def test_tasks_at_once_fit_into_memory(tmp_path: Path, monkeypatch: pytest.Monke
         estimate(parts, config.dedup, eight)
 
 
-def test_durations_are_words_for_people() -> None:
-    assert [estimates._duration(s) for s in (4, 100, 1000, 36_000)] == ["4 s", "100 s", "17 min", "10.0 h"]
-
-
 def test_this_machine_has_memory() -> None:
     total = int(re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text()).group(1))  # type: ignore[union-attr]
     assert 0 < estimates.machine_memory() <= total * 1024

@@ -26,8 +26,7 @@ TEXTS = {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in vars(workers) if n.startswith("WAIT")]:
-        monkeypatch.setattr(workers, name, 0)
+    monkeypatch.setattr(workers, "PAUSES", (0.0,))
 
 
 @pytest.fixture

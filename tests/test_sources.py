@@ -98,3 +98,9 @@ def test_a_subset_cannot_be_taken_for_another_source() -> None:
 
 def test_a_cleaner_with_nothing_below_it_keeps_its_settings() -> None:
     assert merge(LISTS, {"density": None}) == LISTS
+
+
+def test_options_of_a_file_system_need_one() -> None:
+    (problem,) = Source("pages", storage={"anon": True}).problems()
+    assert problem == "storage: counts for URLs only; pages is a file or folder of this machine"
+    assert list(Source("s3://pages", storage={"anon": True}).problems()) == []

@@ -22,6 +22,7 @@ from data_pipeline.duplicates.bands import TASK_BYTES
 from data_pipeline.duplicates.sketches import HEAD, Part, batches
 from data_pipeline.local_engine import num_cpus
 from data_pipeline.parquet import read_documents
+from data_pipeline.progress import duration
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
 
@@ -61,7 +62,7 @@ class Needs:
                 f"dedup: {self.documents:,} documents in {self.shards:,} shards{old}; needs",
                 f"  memory  {memory}; connecting pairs {_megabytes(self.connect_memory)} at most",
                 f"  disk    {_megabytes(self.work_disk)} while it runs, {_megabytes(self.kept_disk)} of results",
-                f"  time    about {_duration(self.seconds)} on {self.num_workers} workers",
+                f"  time    about {duration(self.seconds)} on {self.num_workers} workers",
             )
         )
 
@@ -171,9 +172,3 @@ def machine_memory() -> int:
 
 def _megabytes(size: float) -> str:
     return f"{size / 1e6:,.0f} MB"
-
-
-def _duration(seconds: float) -> str:
-    """Hours and minutes, or seconds."""
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if minutes < 3 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:,.1f} h"

@@ -10,7 +10,6 @@ Cost: 100 to 200 MB/s of Chinese, 50 to 150 of English text a core; short docume
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -47,7 +46,11 @@ def sketch(texts: Sequence[str], num_hashes: int, shingle_units: int, seed: int)
     hashes, offsets = unit_hashes_many(texts)
     flat, rows = shingle_hashes(hashes, offsets, shingle_units)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, rows.astype(np.uint64), num_hashes, seed)
-    return Sketches(_exact(hashes, offsets), np.diff(offsets).astype(np.uint64), _entries(matrix, num_hashes))
+    return Sketches(
+        exact_hashes(hashes, offsets[:-1], offsets[1:]),
+        np.diff(offsets).astype(np.uint64),
+        _entries(matrix, num_hashes),
+    )
 
 
 def _entries(matrix: RMinHashDigestMatrix, num_hashes: int) -> np.ndarray:
@@ -58,10 +61,11 @@ def _entries(matrix: RMinHashDigestMatrix, num_hashes: int) -> np.ndarray:
     return np.frombuffer(packed, dtype=np.uint32).reshape(-1, num_hashes)
 
 
-def _exact(hashes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """(n, 2) uint64: XXH3-128 of each document's unit hashes: spaces, line ends, case, punctuation do not count."""
+def exact_hashes(hashes: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """(n, 2) uint64: XXH3-128 of the unit hashes of n texts: spaces, line ends, case, punctuation do not count."""
     data = memoryview(hashes.astype("<u8", copy=False).tobytes())
-    digests = [xxhash.xxh3_128_digest(data[a:b]) for a, b in itertools.pairwise((8 * offsets).tolist())]
+    spans = zip((8 * starts).tolist(), (8 * stops).tolist(), strict=True)
+    digests = [xxhash.xxh3_128_digest(data[start:stop]) for start, stop in spans]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 

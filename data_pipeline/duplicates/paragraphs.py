@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from data_pipeline.config import DedupConfig
 from data_pipeline.document import Document
 from data_pipeline.duplicates.arrays import open_array, save
+from data_pipeline.duplicates.minhash import exact_hashes
 from data_pipeline.parquet import read_documents
 from data_pipeline.phrases import CODE_INDENTS
 from mindllm.text import unit_hashes, unit_hashes_many
@@ -117,11 +117,8 @@ def _hash(lines: Sequence[str], rows: Sequence[int], places: Sequence[int], sett
     """ENTRY of those lines that have the units, in order: XXH3-128 of their unit hashes, as minhash.py."""
     hashes, offsets = unit_hashes_many(lines)
     long = np.flatnonzero(np.diff(offsets) >= settings.min_paragraph_units)
-    data = memoryview(hashes.astype("<u8", copy=False).tobytes())
-    spans = zip((8 * offsets[long]).tolist(), (8 * offsets[long + 1]).tolist(), strict=True)
     entries = np.zeros(len(long), dtype=ENTRY)
-    digests = b"".join([xxhash.xxh3_128_digest(data[start:stop]) for start, stop in spans])
-    entries["hash"] = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+    entries["hash"] = exact_hashes(hashes, offsets[long], offsets[long + 1])
     entries["row"], entries["place"] = np.array(rows)[long], np.array(places)[long]
     return entries
 
