@@ -99,7 +99,8 @@ def compare(ours: MindLLM, tokenizer: Tokenizer, folder: Path, dtype: str) -> fl
     """
     theirs, their_tokenizer = load_exported(folder, dtype)
     differences: list[Tensor] = []
-    for text, ids in zip(PROBES, tokenizer.encode_batch(list(PROBES)), strict=True):
+    for text, array in zip(PROBES, tokenizer.encode_batch(PROBES), strict=True):
+        ids = array.tolist()
         their_ids: Any = their_tokenizer.encode(text, add_special_tokens=False)
         if their_ids != ids or their_tokenizer.decode(ids) != text:
             raise RuntimeError(f"export: the exported tokenizer disagrees on {text!r}: {ids} against {their_ids}")

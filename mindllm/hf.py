@@ -17,7 +17,10 @@ from torch import Tensor
 
 from mindllm.models.mindllm import MindLLMConfig
 
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "token_bytes.npy")
+# All that a tokenizer folder may have: the model file of its kind, and what is the same for both.
+TOKENIZER_FILES = (
+    "tokenizer.model", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "token_bytes.npy",
+)  # fmt: skip
 
 
 def to_huggingface(config: MindLLMConfig, weights: dict[str, Tensor], eos_id: int, pad_id: int) -> Any:
@@ -99,7 +102,8 @@ def write_export(model: Any, tokenizer_folder: Path, out: Path, dtype: str, max_
     )  # fmt: skip
     model.to(getattr(torch, dtype)).save_pretrained(out)
     for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer_folder / name, out / name)
+        if (tokenizer_folder / name).exists():
+            shutil.copyfile(tokenizer_folder / name, out / name)
 
 
 def load_exported(folder: str | Path, dtype: str = "float32") -> tuple[Any, Any]:

@@ -82,7 +82,7 @@ def test_encoding_adds_nothing_and_counts_utf8(run: Path) -> None:
     ours = tiny_export.Tokenizer(run / "tokenizer")
     texts = ["春天来了 spring", "葉子落了一地\nrain", "the end is<|endoftext|>not here", ""]
     held = encode(texts, tokenizer)
-    assert [d.tolist() for d in held.documents] == ours.encode_batch(texts)
+    assert [d.tolist() for d in held.documents] == [ids.tolist() for ids in ours.encode_batch(texts)]
     assert held.num_bytes == sum(len(t.encode("utf-8")) for t in texts)
 
 

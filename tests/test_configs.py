@@ -19,7 +19,7 @@ from mindllm.chain import LAUNCHER, ChainConfig
 from mindllm.config import load, parse, read_yaml
 from mindllm.export import ExportConfig
 from mindllm.pretrain import PretrainConfig
-from mindllm.tokenizer import TokenizerConfig
+from mindllm.tokenizer.config import TokenizerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES: dict[str, type] = {  # folder of configs/ -> what its files are read into

@@ -67,7 +67,7 @@ def test_stock_transformers_computes_the_same(folder: Path, name: str, dtype: st
         ours = ours.to(torch.bfloat16).float()  # stored weights are rounded, and nothing else is
     tokenizer = load_tokenizer(out)
     for text in PROBES:
-        ids = tokenizer.encode_batch([text])[0][: run.seq_len]
+        ids = tokenizer.encode_batch([text])[0][: run.seq_len].tolist()
         assert twin.encode(text, add_special_tokens=False)[: run.seq_len] == ids
         torch.testing.assert_close(logits(model, ids), logits(ours, ids), rtol=1e-5, atol=1e-5)
     assert model.config.tie_word_embeddings == ours.config.tie_word_embeddings == (name != "deepnorm")

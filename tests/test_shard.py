@@ -210,7 +210,7 @@ def test_odd_names_and_texts(config: DataConfig, tmp_path: Path, tokenizer: Toke
 def test_nothing_to_work_on(config: DataConfig, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="refine does not exist"):
         shard(replace(config, run=str(tmp_path / "empty")))
-    with pytest.raises(UserError, match="no tokenizer.model here"):
+    with pytest.raises(UserError, match="no tokenizer here"):
         shard(replace(config, shard=replace(config.shard, tokenizer=str(tmp_path))))
     refined(tmp_path / "none", {"web-00000": []})
     with pytest.raises(UserError, match="no document is left"):

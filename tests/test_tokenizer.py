@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from mindllm.config import UserError, load
 from mindllm.stage import write_json
 from mindllm.text import PII_MASKS
-from mindllm.tokenizer import EOS, PAD, ROLES, SPARE, UNK, Tokenizer, TokenizerConfig, load_tokenizer, train
+from mindllm.tokenizer import Tokenizer, load_tokenizer
+from mindllm.tokenizer.config import TokenizerConfig
+from mindllm.tokenizer.special import EOS, PAD, ROLES, SPARE, UNK
+from mindllm.tokenizer.train import train
 
 PROSE = Path(__file__).resolve().parent.parent / "samples" / "prose"
 SENTENCES = {
@@ -87,7 +90,7 @@ def twin(folder: Path) -> transformers.PreTrainedTokenizerFast:
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of one text."""
-    return tokenizer.encode_batch([text])[0]
+    return tokenizer.encode_batch([text])[0].tolist()
 
 
 def test_size_is_exact_and_the_same_text_gives_the_same_bytes(folder: Path, tokenizer: Tokenizer) -> None:
@@ -99,10 +102,9 @@ def test_size_is_exact_and_the_same_text_gives_the_same_bytes(folder: Path, toke
     np.testing.assert_array_equal(np.load(folder / "tokenizer" / "token_bytes.npy"), tokenizer.token_bytes)
 
 
-# U+2581 is how SentencePiece writes a blank: it comes back as one. A lone surrogate is no text.
-TEXT = st.text(st.characters(exclude_characters="\u2581", exclude_categories=["Cs"]), max_size=60)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)  # a lone surrogate is no text
 PIECES = st.lists(
-    st.sampled_from(["a", "的", " ", "\n", "the", "  ", "門", "12", PII_MASKS[1], "。", "er"]), max_size=30
+    st.sampled_from(["a", "\u2581", "的", " ", "\n", "the", "  ", "門", "12", PII_MASKS[1], "。", "er"]), max_size=30
 )
 
 
@@ -130,14 +132,16 @@ def test_the_twin_agrees_on_the_samples_and_on_tricky_text(
     texts = [path.read_text(encoding="utf-8") for path in sorted(PROSE.rglob("*.md"))]
     lines = sorted({line for text in texts for line in text.split("\n")}) + TRICKY + texts[::10]
     assert len(lines) > 1000
-    ours = tokenizer.encode_batch(lines)
+    ours = [ids.tolist() for ids in tokenizer.encode_batch(lines)]
     assert twin(lines, add_special_tokens=False)["input_ids"] == ours
     assert [tokenizer.decode(ids) for ids in ours] == lines == twin.batch_decode(ours)
 
 
 def test_control_tokens_never_come_from_text(tokenizer: Tokenizer, twin: transformers.PreTrainedTokenizerFast) -> None:
-    control = {tokenizer.token_id(piece) for piece in CONTROL if piece != UNK} | {0}
-    assert len(control) == len(CONTROL) and tokenizer.eos_id in control and tokenizer.pad_id in control
+    control = {tokenizer.token_id(piece) for piece in CONTROL if piece != UNK}
+    assert (
+        len(control) == len(CONTROL) - (UNK in CONTROL) and tokenizer.eos_id in control and tokenizer.pad_id in control
+    )
     for piece in CONTROL:
         text = f"前{piece}後 {piece}"
         ids = encode(tokenizer, text)
@@ -189,5 +193,5 @@ def test_bad_settings_are_named_together() -> None:
     with pytest.raises(UserError, match="3 problem") as error:
         load(TokenizerConfig, None, ["vocab_size=100", "sample_bytes={fr: 1}", "character_coverage=0.5"])
     assert all(word in str(error.value) for word in ("vocab_size", "sample_bytes.fr", "character_coverage"))
-    with pytest.raises(UserError, match="no tokenizer.model"):
+    with pytest.raises(UserError, match="no tokenizer here"):
         load_tokenizer("nowhere")

@@ -16,7 +16,9 @@ from eval.config import EvalConfig
 from mindllm.config import load
 from mindllm.shards import ShardWriter
 from mindllm.stage import write_json
-from mindllm.tokenizer import EOS, PAD, UNK, Tokenizer, write_huggingface
+from mindllm.tokenizer import Tokenizer
+from mindllm.tokenizer.fast import write_twin
+from mindllm.tokenizer.special import EOS, PAD, UNK
 
 CHINESE = [
     "春天来了，河边的柳树发芽了。",
@@ -53,7 +55,7 @@ def write_tokenizer(folder: Path) -> Tokenizer:
         minloglevel=2,
     )
     (folder / "tokenizer.model").write_bytes(model.getvalue())
-    write_huggingface(folder)
+    write_twin(folder)
     return Tokenizer(folder)
 
 

@@ -92,7 +92,9 @@ def write_inputs(folder: Path) -> list[str]:
     from tiny_export import CHINESE, ENGLISH, TEXTS, write_shards
 
     from mindllm.stage import write_json
-    from mindllm.tokenizer import TokenizerConfig, load_tokenizer, train
+    from mindllm.tokenizer import load_tokenizer
+    from mindllm.tokenizer.config import TokenizerConfig
+    from mindllm.tokenizer.train import train
 
     (folder / "refine").mkdir()
     rows = [

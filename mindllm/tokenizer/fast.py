@@ -1,0 +1,66 @@
+"""Fast Hugging Face tokenizers, and the only file that imports tokenizers: the exact twin of a SentencePiece model, and
+byte-level BPE as it is.
+
+The twin has the same merges in the order of the pieces' scores and blanks as blanks, so that no character of a text
+means something else. What transformers needs besides is written here, too: tokenizer_config.json, byte lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from mindllm.stage import atomic, write_json
+from mindllm.tokenizer.pieces import Pieces
+from mindllm.tokenizer.special import CONTROL, EOS, MASKS, PAD, ROLES, UNK
+
+FAST_FILE = "tokenizer.json"
+LENGTHS_FILE = "token_bytes.npy"
+
+
+def write_twin(folder: Path) -> None:
+    """Beside a folder's tokenizer.model: tokenizer.json, tokenizer_config.json, token_bytes.npy."""
+    pieces = Pieces(folder)
+    write_files(folder, twin(pieces), [len(b) for b in pieces.token_bytes()])
+
+
+def write_files(folder: Path, fast: tokenizers.Tokenizer, lengths: list[int]) -> None:
+    """What transformers loads a fast tokenizer from, and the UTF-8 bytes behind each token (uint16)."""
+    names = {"eos_token": EOS, "pad_token": PAD, "extra_special_tokens": [*ROLES, *MASKS]}
+    settings = {"clean_up_tokenization_spaces": False, "add_bos_token": False, "add_eos_token": False}
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names, **settings})
+    with atomic(folder / LENGTHS_FILE) as path, open(path, "wb") as file:
+        np.save(file, np.array(lengths, dtype=np.uint16))
+    with atomic(folder / FAST_FILE) as path:
+        path.write_text(fast.to_str(pretty=False), encoding="utf-8")
+
+
+def twin(pieces: Pieces) -> tokenizers.Tokenizer:
+    """The same BPE for the tokenizers library: merges by the pieces' scores, no pre-tokenizer, byte fallback."""
+    names = [name.replace("▁", " ") for name in pieces.names()]
+    scores = {piece.replace("▁", " "): score for piece, score in pieces.learned().items()}
+    vocab = {name: i for i, name in enumerate(names)}
+    fast = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab, list(_merges(scores)), unk_token=UNK, byte_fallback=True, fuse_unk=False)
+    )
+    fast.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
+    add_special(fast, [name for name in CONTROL if name in vocab], [name for name in (*MASKS, "\n") if name in vocab])
+    return fast
+
+
+def add_special(fast: tokenizers.Tokenizer, control: Sequence[str], words: Sequence[str]) -> None:
+    """Control tokens, and words of text that are one token each."""
+    added = tokenizers.AddedToken
+    fast.add_special_tokens([added(token, normalized=False, special=True) for token in control])
+    fast.add_tokens([added(word, normalized=False, special=False) for word in words])
+
+
+def _merges(scores: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """Every way to put a piece together from two others, best-scored piece first, then by the split's position."""
+    for piece in sorted((p for p in scores if len(p) > 1), key=lambda p: -scores[p]):
+        for cut in range(1, len(piece)):
+            if piece[:cut] in scores and piece[cut:] in scores:
+                yield piece[:cut], piece[cut:]
