@@ -159,7 +159,7 @@ def test_help_of_an_argument(capsys: pytest.CaptureFixture[str], path: str) -> N
 
 def programs() -> Iterator[tuple[str, Verb]]:
     """Every command of the project with a config."""
-    for name in ("data_pipeline.__main__", "mindllm.tokenizer", "eval.__main__"):
+    for name in ("data_pipeline.__main__", "mindllm.tokenizer.__main__", "eval.__main__"):
         for word, verb in importlib.import_module(name).VERBS.items():
             yield f"{name} {word}", verb
     for name, config in (("pretrain", "PretrainConfig"), ("export", "ExportConfig"), ("chain", "ChainConfig")):

@@ -125,7 +125,7 @@ def test_stages_of_a_chain_are_commands_that_exist(path: Path) -> None:
     config: ChainConfig = load(ChainConfig, path)
     for name, stage in config.stages.items():
         module_name, *verb = [word for word in stage.command.split() if word != LAUNCHER]
-        is_package = "." not in module_name
+        is_package = (ROOT / module_name.replace(".", "/")).is_dir()
         module = importlib.import_module(f"{module_name}.__main__" if is_package else module_name)
         kind = cls(ROOT / stage.config)
         if verb:
