@@ -17,10 +17,10 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text data-report dedup refine tokenizer shards pretrain export eval report doctor bench test test-full lint format samples
+.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify pretrain export eval report doctor bench test test-full lint format samples
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make .venv with the pinned versions
 
@@ -50,8 +50,14 @@ refine: $(READY) ## sensitive content, private data, repetition
 tokenizer: $(READY) ## train the tokenizer on clean text
 	$(call stage,mindllm.tokenizer train,configs/tokenizer/tiny.yaml)
 
+tokenizer-report: $(READY) ## tokenizers side by side: a table and one HTML page
+	$(call stage,mindllm.tokenizer report,configs/tokenizer/report.yaml)
+
 shards: $(READY) ## clean text to token shards
 	$(call stage,data_pipeline shard,configs/data/sample.yaml)
+
+verify: $(READY) ## read the token shards again, recompute every hash and count
+	$(call stage,data_pipeline verify,configs/data/sample.yaml)
 
 pretrain: $(READY) ## pre-train under DeepSpeed (GPUS=n processes)
 	$(LAUNCH) mindllm.pretrain $(call config,configs/pretrain/tiny.yaml) run=$(RUN) $(ARGS)

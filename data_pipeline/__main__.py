@@ -9,6 +9,7 @@ from data_pipeline.inspect import InspectConfig, inspect
 from data_pipeline.report.page import report
 from data_pipeline.shard import shard
 from data_pipeline.train_quality import TrainQualityConfig, train_quality
+from data_pipeline.verify import verify
 from mindllm.cli import Verb, main
 
 VERBS = {
@@ -16,6 +17,7 @@ VERBS = {
     "dedup": Verb(DataConfig, dedup),
     "refine": Verb(DataConfig, refine),
     "shard": Verb(DataConfig, shard),
+    "verify": Verb(DataConfig, verify),
     "report": Verb(DataConfig, report),
     "inspect": Verb(InspectConfig, inspect, "file", "configs/data/sample.yaml"),
     "train-quality": Verb(TrainQualityConfig, train_quality),

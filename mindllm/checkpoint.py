@@ -18,14 +18,19 @@ from typing import Any
 from mindllm import engine as door
 from mindllm.config import UserError
 from mindllm.engine import Engine
-from mindllm.stage import differences, read_json, write_json
+from mindllm.mixture.past import past_differences
+from mindllm.stage import differences, indented, read_json, write_json
 
 _NAME = re.compile(r"^step-(\d{8})$")
 
 
 @dataclass
 class Progress:
-    """Where a run stands. skipped: ranges of steps passed over. fingerprints: what it was trained on and as what."""
+    """Where a run stands.
+
+    skipped: ranges of steps passed over.  fingerprints: JSON of what it is, and under `data` the record of the mixture
+    (Mixture.record) that it was trained on.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -65,12 +70,13 @@ def _sync(path: Path) -> int:
 
 
 def latest(out: Path) -> Path | None:
-    """The newest complete checkpoint; an incomplete or damaged newer one is named and passed over."""
+    """The newest complete checkpoint; an incomplete or damaged newer one is named (by rank 0) and passed over."""
     for folder in sorted((p for p in out.glob("step-*") if _NAME.match(p.name)), reverse=True):
         problem = damage(folder)
         if problem is None:
             return folder
-        print(f"checkpoint {folder} is damaged ({problem}); using the one before it, if any", flush=True)
+        if os.environ.get("RANK", "0") == "0":  # the launcher's; one message is enough
+            print(f"checkpoint {folder} is damaged ({problem}); using the one before it, if any", flush=True)
     return None
 
 
@@ -92,17 +98,30 @@ def damage(folder: Path) -> str | None:
 
 
 def resume(engine: Engine, folder: Path, fingerprints: dict[str, Any]) -> Progress:
-    """Load weights and optimizer; refuse a run made from other data, tokenizer or model, showing the difference."""
+    """Load weights and optimizer; refuse a run made from other data, tokenizer or model, showing the difference.
+
+    Of the data only what was served before the checkpoint has to be the same: the Progress that comes back holds the
+    new fingerprints, so that the next checkpoint is compared with what it was trained on.
+    """
     progress = read_progress(folder)
-    different = list(differences(progress.fingerprints, fingerprints))
+    different = run_differences(progress, fingerprints)
     if different:
-        lines = "\n".join(f"  {line}" for line in different)
         raise UserError(
-            f"{folder} belongs to another run (there -> now):\n{lines}\n"
+            f"{folder} belongs to another run (there -> now):\n{indented(different)}\n"
             "Use another out=... folder, or the old settings."
         )
     engine.load(folder.parent, folder.name)
+    progress.fingerprints = fingerprints
     return progress
+
+
+def run_differences(progress: Progress, fingerprints: dict[str, Any]) -> list[str]:
+    """Lines about what forbids to go on from `progress` as a run of these fingerprints."""
+    was, now = dict(progress.fingerprints), dict(fingerprints)
+    lines: list[str] = []
+    if "data" in was and "data" in now:
+        lines = past_differences(was.pop("data"), now.pop("data"), progress.step)
+    return [*differences(was, now), *lines]
 
 
 def read_progress(folder: Path) -> Progress:

@@ -6,7 +6,9 @@ Start it as `python -m mindllm.pretrain CONFIG` for one process, or for several 
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,11 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from mindllm import attention, loss
+from mindllm import attention, loss, training_data
 from mindllm import engine as door
 from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
@@ -27,33 +27,40 @@ from mindllm.config import UserError
 from mindllm.loss import IGNORED, num_targets
 from mindllm.metrics import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
+from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS
 from mindllm.models.mindllm import MindLLMConfig
 from mindllm.shards import Shards
-from mindllm.stage import Stage, require
+from mindllm.stage import Stage, differences, indented, require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 from mindllm.train import NextToken, TrainConfig, train, write_config
+from mindllm.training_data import open_sources
 
 
 @dataclass
 class PretrainConfig:
     """A pre-training run.
 
-    shards: the shard stage's folder.  out: the run folder.  seq_len: tokens a sample predicts.
-    phases: mixture weights over time.  max_epochs: a source that would be repeated more often is an error.
-    valid_samples: validation samples per source, at most.
+    shards: the shard stage's folder.  more_shards: prefix -> another one, whose sources are called PREFIX-SOURCE.
+    out: the run folder.  seq_len: tokens a sample predicts.  phases: mixture weights over time.
+    max_epochs: a source that would be repeated more often is an error.  max_epochs_by_source: for single ones.
+    valid_samples: validation samples per source, at most.  accept_data: go on with an unfinished run although its
+    sources or phases have changed since; what was served before its newest checkpoint must not have.
     """
 
     run: str = "runs/demo"
     shards: str = "{run}/shards"
+    more_shards: dict[str, str] = field(default_factory=dict)
     tokenizer: str = "{run}/tokenizer"
     out: str = "{run}/pretrain"
     seq_len: int = 256
     max_epochs: float = 4.0
+    max_epochs_by_source: dict[str, float] = field(default_factory=dict)
     valid_samples: int = 64
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
     model: MindLLMConfig = field(default_factory=MindLLMConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    accept_data: bool = False
     force: bool = False
 
     def problems(self) -> Iterator[str]:
@@ -63,65 +70,67 @@ class PretrainConfig:
             yield f"seq_len: {self.seq_len} is not between 1 and model.max_position_embeddings {limit}"
         if self.valid_samples < 1:
             yield "valid_samples: must be at least 1"
-        if not self.phases:
-            yield "phases: at least one"
-        ends = [p.until_step for p in self.phases]
-        if any(e is None for e in ends[:-1]) or ends[-1:] != [None]:
-            yield "phases: every phase but the last needs until_step, the last must not have one"
-        elif sorted(set(ends[:-1])) != ends[:-1]:  # type: ignore[type-var]
-            yield "phases: until_step must grow"
+        for prefix in self.more_shards:
+            if not re.fullmatch(r"[\w.-]+", prefix):
+                yield f"more_shards: {prefix!r} is no name; letters of any script, digits, _ . and - are"
+        limits = {f"max_epochs_by_source.{name}": limit for name, limit in self.max_epochs_by_source.items()}
+        for key, epochs in {"max_epochs": self.max_epochs, **limits}.items():
+            if not epochs > 0:
+                yield f"{key}: {epochs} is not above 0"
+        if self.force and self.accept_data:
+            yield "accept_data and force: one goes on with what is there, the other throws it away; give one of them"
+        yield from sequence_problems(self.phases)
 
 
 def pretrain(config: PretrainConfig) -> int:
     """Pre-train a model on token shards (under the deepspeed launcher, or as one process)."""
-    before = require(config.shards, "python -m data_pipeline shard CONFIG")
+    for folder in shard_folders(config).values():
+        require(folder, "python -m data_pipeline shard CONFIG")
     tokenizer = load_tokenizer(config.tokenizer)
     rank, world, device = door.init_distributed()
     try:
-        return _run(config, before, tokenizer, rank, world, device)
+        return _run(config, tokenizer, rank, world, device)
     finally:
         door.shutdown()
 
 
-def _run(
-    config: PretrainConfig, before: dict[str, Any], tokenizer: Tokenizer, rank: int, world: int, device: torch.device
-) -> int:
+def shard_folders(config: PretrainConfig) -> dict[str, str]:
+    """Prefix of their sources -> shard stage folders; the first one's have none."""
+    return {"": config.shards, **config.more_shards}
+
+
+def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, device: torch.device) -> int:
     out = Path(config.out)
-    if config.train.batch_size % (config.train.micro_batch_size * world):
-        raise UserError(
-            f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
-        )
-    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
-    if config.model.vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"model.vocab_size {config.model.vocab_size} is less than the {tokenizer.vocab_size} tokens of "
-            f"{tokenizer.folder}; 0 takes the tokenizer's"
-        )
-    sources = open_sources(Path(config.shards), "train", config.seq_len, tokenizer)
-    mixture = Mixture(sources, config.phases, config.train.batch_size, config.train.seed)
-    table = mixture.table(config.train.steps * config.train.batch_size, config.max_epochs)
-    stage = Stage(out, "pretrain", identity(config), {"shards": before["hash"], "tokenizer": tokenizer.fingerprint})
-    if not _start(stage, config.force, rank):
+    _check(config, tokenizer, world)
+    batch_size, steps = config.train.batch_size, config.train.steps
+    sources, valid = (
+        open_sources(shard_folders(config), split, config.seq_len, tokenizer, show=rank == 0)
+        for split in ("train", "valid")
+    )
+    if not sources:
+        raise UserError(f"{config.shards}: no source holds a sample of {config.seq_len} tokens to train on")
+    mixture = Mixture(sources, config.phases, batch_size, steps, config.train.seed)
+    mixture.check_epochs(config.max_epochs, config.max_epochs_by_source)
+    record = json.loads(json.dumps(mixture.record()))
+    prints = training_data.fingerprints
+    inputs = {"sources": prints(sources), "valid": prints(valid), "tokenizer": tokenizer.fingerprint}
+    stage = Stage(out, "pretrain", identity(config), inputs)
+    if not _start(stage, record, config, rank):
         return 0
     torch.manual_seed(config.train.seed)
     model = MODELS[config.model.model_type](config.model)
     if rank == 0:
         write_config(out, config)
-        _print_start(config, model.num_parameters(), table, world, device)
-    fingerprints = {"model": asdict(config.model), "sources": {n: s.fingerprint for n, s in sources.items()},
-                    "world": world, "seed": config.train.seed, "seq_len": config.seq_len,
-                    "batch_size": config.train.batch_size, "phases": [asdict(p) for p in config.phases]}  # fmt: skip
-    valid = open_sources(Path(config.shards), "valid", config.seq_len, tokenizer)
-    if not valid and rank == 0:
-        print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
-    shape = config.model
-    embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
-    flops = flops_per_token(
-        model.num_parameters(), embedding, shape.num_hidden_layers, shape.hidden_size, config.seq_len
-    )
+        training_data.write_record(out, mixture, record, valid)
+        training_data.print_mixture(mixture)
+        _print_start(config, model.num_parameters(), world, device)
+        if not valid:
+            print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
     result = train(
-        model, MixtureBatches(mixture, config.train.batch_size, config.train.micro_batch_size), config.train, out,
-        rank=rank, world=world, device=device, fingerprints=fingerprints, flops_per_token=flops,
+        model, MixtureBatches(mixture, batch_size, config.train.micro_batch_size), config.train, out,
+        rank=rank, world=world, device=device,
+        fingerprints={"model": asdict(config.model), "data": record, "world": world},
+        flops_per_token=_flops(config, model.num_parameters()),
         validate=validator(valid, config, tokenizer.token_bytes, rank, world, device),
     )  # fmt: skip
     if rank == 0 and result.finished:
@@ -134,6 +143,26 @@ def _run(
     return 0
 
 
+def _check(config: PretrainConfig, tokenizer: Tokenizer, world: int) -> None:
+    """What only the number of processes and the tokenizer decide. Takes the tokenizer's size for a vocabulary of 0."""
+    if config.train.batch_size % (config.train.micro_batch_size * world):
+        raise UserError(
+            f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
+        )
+    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    if config.model.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size {config.model.vocab_size} is less than the {tokenizer.vocab_size} tokens of "
+            f"{tokenizer.folder}; 0 takes the tokenizer's"
+        )
+
+
+def _flops(config: PretrainConfig, parameters: int) -> float:
+    shape = config.model
+    embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
+    return flops_per_token(parameters, embedding, shape.num_hidden_layers, shape.hidden_size, config.seq_len)
+
+
 def identity(config: PretrainConfig) -> dict[str, Any]:
     """The settings that decide what comes out; not those about logging, saving and where things lie."""
     settings = {
@@ -144,38 +173,24 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
     return settings
 
 
-def _start(stage: Stage, force: bool, rank: int) -> bool:
-    """Rank 0 looks at the folder for all; every rank gets its answer, or its error."""
+def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: int) -> bool:
+    """Rank 0 looks at the folder for all; every rank gets its answer, or its error.
+
+    Raises UserError, too, on a rank that sees other data than rank 0: machines may hold copies of their own.
+    """
     answer: bool | str = True
     if rank == 0:
         try:
-            answer = stage.start(force)
+            answer = training_data.start(stage, record, config.force, config.accept_data)
         except UserError as error:
             answer = str(error)
-    answer = door.from_rank_zero(answer)
+    answer, theirs = door.from_rank_zero((answer, record))
     if isinstance(answer, str):
         raise UserError(answer if rank == 0 else "stopped, see rank 0")
+    if theirs != record:
+        lines = indented(list(differences(theirs, record)))
+        raise UserError(f"rank {rank} finds other data in the shard folders than rank 0 (rank 0 -> here):\n{lines}")
     return answer
-
-
-def open_sources(folder: Path, split: str, seq_len: int, tokenizer: Tokenizer) -> dict[str, Shards]:
-    """The sources of a shard folder that hold at least one sample of `split`.
-
-    Raises UserError for shards that another tokenizer made.
-    """
-    found = {p.parent.name: Shards(p, seq_len) for p in sorted(folder.glob(f"*/{split}")) if (p / "meta.json").exists()}
-    for name, shards in found.items():
-        if shards.meta["tokenizer"] != tokenizer.fingerprint:
-            raise UserError(
-                f"{shards.folder}: written with tokenizer {shards.meta['tokenizer']}, not {tokenizer.fingerprint} "
-                f"({tokenizer.folder})"
-            )
-        if len(shards) == 0:
-            print(
-                f"{split}: source {name} has {shards.num_tokens} tokens, less than one sample of {seq_len}; left out",
-                flush=True,
-            )
-    return {name: shards for name, shards in found.items() if len(shards)}
 
 
 def validator(
@@ -229,13 +244,7 @@ def _validation_lines(names: list[str], totals: np.ndarray) -> dict[str, float]:
     }
 
 
-def _print_start(
-    config: PretrainConfig, parameters: int, rows: list[dict[str, Any]], world: int, device: torch.device
-) -> None:
-    table = Table("source", "share", "tokens", "epochs", title="mixture")
-    for row in rows:
-        table.add_row(row["source"], f"{row['share']:.3f}", f"{row['tokens']:,}", f"{row['epochs']:.2f}")
-    Console().print(table)
+def _print_start(config: PretrainConfig, parameters: int, world: int, device: torch.device) -> None:
     tokens = config.train.batch_size * config.seq_len
     print(f"pretrain: {parameters / 1e6:.2f}M parameters, {config.train.steps} steps of {tokens:,} tokens, "
           f"{world} process(es) on {device.type}, ZeRO-{config.train.zero_stage}, {config.train.precision}",

@@ -2,8 +2,9 @@
 
 plan.json is written first and names what the folder is being made from (config and inputs, hashed); meta.json is
 written last and adds what came out. The same plan again: done, or continued where it was killed. Another plan: refused
-with the difference shown, unless force=true, which throws the old output away. Every file inside is written under a
-temporary name, synced and renamed.
+with the difference shown, unless force=true, which throws the old output away, or unless the caller lets the parts that
+differ change: then plan.json is rewritten and the work goes on. Every file inside is written under a temporary name,
+synced and renamed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,23 @@ class Stage:
         self.plan["hash"] = hash_json(self.plan)
         self._started = time.monotonic()
 
-    def start(self, force: bool = False) -> bool:
-        """True: do (or continue) the work. False: it is complete. Raises UserError if the folder holds other things."""
-        meta, plan = _read_record(self.folder / "meta.json"), _read_record(self.folder / "plan.json")
+    def start(self, force: bool = False, may_change: Sequence[str] = ()) -> bool:
+        """True: do (or continue) the work. False: it is complete. Raises UserError if the folder holds other things.
+
+        may_change: parts of the plan ("config.phases") that may differ from what is there. Where only they do, the
+        difference is printed, plan.json rewritten, and what the folder holds is gone on with, whatever `force` says.
+        """
+        meta, plan = self._records()
         old = meta or plan
         if plan == _CLEARING:
             self._clear()
         elif old is None:
             self._make_folder()
+        elif self.differs_only_in(may_change):
+            self._change()
         elif old["hash"] != self.plan["hash"]:
             if not force:
-                raise UserError(self._difference(old))
+                raise UserError(self._difference())
             print(f"{self.name}: {self.folder} was made from something else; recomputing it (force=true)", flush=True)
             self._clear()
         elif meta is not None:
@@ -60,12 +67,40 @@ class Stage:
             write_json(self.folder / "plan.json", self.plan)
         return True
 
+    def changes(self) -> list[str]:
+        """Lines `key: there -> now`: what the folder was made from and is not now. None for an empty folder."""
+        old = self._old()
+        return [] if old is None else list(differences(_compared(old), _compared(self.plan)))
+
+    def differs_only_in(self, parts: Sequence[str]) -> bool:
+        """Whether the folder was made (or begun) from another plan, and only these parts of it are others."""
+        old = self._old()
+        if not parts or old is None or old["hash"] == self.plan["hash"]:
+            return False
+        return hash_json(_without(_compared(old), parts)) == hash_json(_without(_compared(self.plan), parts))
+
     def finish(self, **counts: Any) -> dict[str, Any]:
         """Write meta.json: now the stage is complete. `counts` should hold in, out and unit for the closing table."""
         seconds = round(time.monotonic() - self._started, 3)
         meta = {**self.plan, "counts": counts, "seconds": seconds, "versions": versions()}
         write_json(self.folder / "meta.json", meta)
         return meta
+
+    def _records(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        return _read_record(self.folder / "meta.json"), _read_record(self.folder / "plan.json")
+
+    def _old(self) -> dict[str, Any] | None:
+        """The plan of what is in the folder, or None where there is nothing that could be gone on with."""
+        meta, plan = self._records()
+        return None if plan == _CLEARING else meta or plan
+
+    def _change(self) -> None:
+        """Put this plan in the place of the old one. Killed before the last rename, the folder is the old one's."""
+        head = f"{self.name}: {self.folder} goes on with another plan (there -> now):"
+        print(f"{head}\n{indented(self.changes())}", flush=True)
+        (self.folder / "meta.json").unlink(missing_ok=True)  # first: what is complete was made from the old plan
+        _sync_folder(self.folder)
+        write_json(self.folder / "plan.json", self.plan)
 
     def _make_folder(self) -> None:
         try:
@@ -83,13 +118,10 @@ class Stage:
         for path in sorted(self.folder.iterdir(), key=lambda p: p.name == "plan.json"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def _difference(self, old: dict[str, Any]) -> str:
-        keys = ("stage", "config", "inputs")
-        lines = list(differences({k: old.get(k) for k in keys}, {k: self.plan[k] for k in keys}))
-        shown = [f"  {line}" for line in lines[:12]]
-        shown += [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
+    def _difference(self) -> str:
         head = f"{self.name}: {self.folder} was made from something else (there -> now):"
-        return "\n".join([head, *shown, "Add force=true to recompute it, or choose another run=... folder."])
+        lines = indented(self.changes())
+        return "\n".join([head, lines, "Add force=true to recompute it, or choose another run=... folder."])
 
 
 def require(folder: str | Path, maker: str) -> dict[str, Any]:
@@ -107,6 +139,25 @@ def content_hash(meta: dict[str, Any]) -> str:
     return hash_json([meta["hash"], failed]) if failed else str(meta["hash"])
 
 
+def _compared(record: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a plan.json or meta.json that say what the folder is made from."""
+    return {key: record.get(key) for key in ("stage", "config", "inputs")}
+
+
+def _without(value: Any, parts: Sequence[str]) -> Any:
+    """A JSON value without these places of it ("config.phases"); itself unchanged."""
+    if not isinstance(value, dict):
+        return value
+    inside = {key: [p.removeprefix(f"{key}.") for p in parts if p.startswith(f"{key}.")] for key in value}
+    return {key: _without(inner, inside[key]) for key, inner in value.items() if key not in parts}
+
+
+def indented(lines: Sequence[str]) -> str:
+    """Lines for a message, two blanks before each; of many only the first twelve, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:12]]
+    return "\n".join(shown + ([f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []))
+
+
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """Lines `key: old -> new` for every leaf that differs between two JSON values, and for keys in another order."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -115,8 +166,16 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield from differences(old.get(key, "(absent)"), new.get(key, "(absent)"), place)
         if list(old) != list(new) and old.keys() == new.keys():
             yield f"{where}: order {', '.join(old)} -> {', '.join(new)}"
+    elif _are_tables(old) and _are_tables(new):  # such as the phases of a training
+        for number in range(max(len(old), len(new))):
+            was, is_now = (values[number] if number < len(values) else "(absent)" for values in (old, new))
+            yield from differences(was, is_now, f"{where}.{number}")
     elif (was := json.dumps(old, ensure_ascii=False)) != (is_now := json.dumps(new, ensure_ascii=False)):
         yield f"{where}: {was} -> {is_now}"  # compared as text, as hash_json does: to Python, 0 is False
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(inner, dict) for inner in value)
 
 
 def hash_json(value: Any) -> str:

@@ -10,12 +10,25 @@ import pytest
 from mindllm import engine as door
 from mindllm.checkpoint import Progress, damage, folder_name, latest, read_progress, resume, save
 from mindllm.config import UserError
+from mindllm.mixture.past import RULES
 
-FINGERPRINTS = {
-    "sources": {"web-zh": "0a", "web-en": "1b"},
-    "world": 2,
-    "phases": [{"weights": {}, "until_step": None}],
-}
+
+def fingerprints(until_step: int | None = None, **shares: int) -> dict[str, Any]:
+    """Of a run of two sources, whose phase ends at `until_step`, to be followed by one of `shares`."""
+    phases = [(0, until_step, {"网页-zh": 1 << 19, "web-en": 1 << 19})]
+    phases += [] if until_step is None else [(until_step, None, shares)]
+    names = ("from_step", "until_step", "shares")
+    more = {"order": "uniform", "blocked_share": 0.0, "anneal_to": {}, "listing": []}
+    sources = {"网页-zh": "0a", "web-en": "1b"} | dict.fromkeys(shares, "2c")
+    record = {
+        "rules": RULES, "seed": 1, "batch_size": 4, "seq_len": 8, "num_steps": 20,
+        "sources": {name: {"fingerprint": f, "tokens": 900, "documents": 9} for name, f in sources.items()},
+        "phases": [dict(zip(names, phase, strict=True)) | more for phase in phases],
+    }  # fmt: skip
+    return {"model": {"hidden_size": 32}, "data": record, "world": 2}
+
+
+FINGERPRINTS = fingerprints()
 
 
 class Files:
@@ -93,8 +106,9 @@ def test_a_kill_while_saving_leaves_the_previous_one(
 
 
 def test_damage_is_named_and_the_one_before_is_used(
-    tmp_path: Path, engine: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("RANK", raising=False)
     save_all(engine, tmp_path, [1, 2, 3, 4, 5], keep_last=9)
     one, two, three, four, five = sorted(tmp_path.glob("step-*"))
     (five / "meta.json").unlink()
@@ -116,9 +130,42 @@ def test_damage_is_named_and_the_one_before_is_used(
 
 def test_another_run_is_refused_with_the_difference(tmp_path: Path, engine: Any) -> None:
     save_all(engine, tmp_path, [7])
-    now = {**FINGERPRINTS, "sources": {"web-zh": "0a", "web-en": "2c"}, "world": 4}
+    now = fingerprints()
+    now["data"]["sources"]["web-en"]["fingerprint"] = "2c"
+    now["data"]["seed"] = 2
+    now |= {"model": {"hidden_size": 48}, "world": 4}
     with pytest.raises(UserError) as error:
         resume(engine, tmp_path / folder_name(7), now)
-    assert 'sources.web-en: "1b" -> "2c"' in str(error.value) and "world: 2 -> 4" in str(error.value)
-    assert "web-zh" not in str(error.value) and not engine.loaded
-    assert read_progress(tmp_path / folder_name(7)).step == 7
+    for line in ("model.hidden_size: 32 -> 48", "world: 2 -> 4", "seed: 1 -> 2", "source web-en: served before step 7"):
+        assert line in str(error.value)
+    assert "网页-zh" not in str(error.value) and not engine.loaded
+    assert read_progress(tmp_path / folder_name(7)) == Progress(7, 700, [[3, 5]], FINGERPRINTS)
+    with pytest.raises(UserError, match='data: .* -> "\\(absent\\)"'):
+        resume(engine, tmp_path / folder_name(7), {"model": {"hidden_size": 32}, "world": 2})
+
+
+def test_of_the_data_only_the_past_counts(tmp_path: Path, engine: Any) -> None:
+    """A source that comes at step 7 or later is none of the checkpoint's business; the next one knows it."""
+    save_all(engine, tmp_path, [7])
+    later, earlier = fingerprints(7, **{"书": 1 << 20}), fingerprints(6, **{"书": 1 << 20})
+    with pytest.raises(UserError, match="phases.0: until_step: None -> 6, before step 7"):
+        resume(engine, tmp_path / folder_name(7), earlier)
+    assert not engine.loaded
+    progress = resume(engine, tmp_path / folder_name(7), later)
+    assert progress == Progress(7, 700, [[3, 5]], later) and engine.loaded
+    assert read_progress(tmp_path / folder_name(7)).fingerprints == FINGERPRINTS
+    progress.step = 9
+    save(engine, tmp_path, progress, rank=0, keep_last=2)
+    with pytest.raises(UserError, match=r"phases: 2 begun \(at step 0, 7\) -> 1 begun"):
+        resume(engine, tmp_path / folder_name(9), FINGERPRINTS)
+
+
+def test_only_rank_zero_names_damage(
+    tmp_path: Path, engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_all(engine, tmp_path, [1, 2])
+    (tmp_path / folder_name(2) / "meta.json").unlink()
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert latest(tmp_path) == tmp_path / folder_name(1)
+        assert ("no meta.json" in capsys.readouterr().out) == (rank == "0")

@@ -20,9 +20,10 @@ from mindllm.config import load, parse, read_yaml
 from mindllm.export import ExportConfig
 from mindllm.pretrain import PretrainConfig
 from mindllm.tokenizer.config import TokenizerConfig
+from mindllm.tokenizer.report import ReportConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-CLASSES: dict[str, type] = {  # folder of configs/ -> what its files are read into
+CLASSES: dict[str, type] = {  # folder of configs/, or file in it -> what is read into
     "chain": ChainConfig,
     "data": DataConfig,
     "eval": EvalConfig,
@@ -30,6 +31,7 @@ CLASSES: dict[str, type] = {  # folder of configs/ -> what its files are read in
     "pretrain": PretrainConfig,
     "quality": TrainQualityConfig,
     "tokenizer": TokenizerConfig,
+    "tokenizer/report": ReportConfig,
 }
 PATHS = sorted((ROOT / "configs").rglob("*.yaml"))
 ODD: tuple[Any, ...] = (
@@ -61,11 +63,12 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cls(path: Path) -> type:
-    return CLASSES[path.relative_to(ROOT / "configs").parts[0]]
+    place = path.relative_to(ROOT / "configs")
+    return CLASSES.get(place.with_suffix("").as_posix()) or CLASSES[place.parts[0]]
 
 
 def test_every_folder_has_a_class() -> None:
-    assert {p.relative_to(ROOT / "configs").parts[0] for p in PATHS} == set(CLASSES)
+    assert {p.relative_to(ROOT / "configs").parts[0] for p in PATHS} == {name.split("/")[0] for name in CLASSES}
     assert not [p for p in (ROOT / "configs").rglob("*") if p.is_file() and p not in PATHS]
 
 

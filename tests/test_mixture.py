@@ -1,193 +1,297 @@
-"""The data order: fixed shares in every block, no repeat inside an epoch, the same for any number of processes."""
+"""The mixture: tokens of every sample, epochs without repeats, tables, the same in every process and for all ranks."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_order import plain_epoch_key, plain_mix, plain_permutation, plain_uniform
 
-from mindllm.config import UserError, parse
-from mindllm.hashing import mix
-from mindllm.mixture import BLOCK, Mixture, MixtureBatches, Permutation, PhaseConfig, quotas
+from mindllm.config import UserError
+from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig, Place
+from mindllm.mixture.order import BLOCK, SHARES, quotas
 from mindllm.shards import Shards, ShardWriter
 
-SIZES = {"en": 700, "web": 333, "zh": 1500}  # samples of two tokens
+SIZES = {"en": 1401, "书-zh": 667, "網-zh": 3003}  # tokens; samples of two: one token of each is left by an epoch
 SEED = 7
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shards]:
-    """Three sources whose sample k is tokens [2k, 2k + 1, 2k + 2]: a sample says where it is from."""
-    found = {}
-    for name, size in SIZES.items():
-        writer = ShardWriter(tmp_path_factory.mktemp(name) / "train", 5000, 2 * size, "tokenizer-1")
-        writer.add(np.arange(2 * size))
-        writer.finish()
-        found[name] = Shards(writer.folder, seq_len=2, source=name)
-        assert len(found[name]) == size
-    return found
+class FakeShards(Shards):
+    """A source whose tokens are 0, 1, 2 ... : a sample says where it is from."""
+
+    def __init__(self, source: str, num_tokens: int, seq_len: int, num_documents: int = 1, **languages: Any):
+        self.source, self.num_tokens, self.seq_len, self.num_documents = source, num_tokens, seq_len, num_documents
+        self.fingerprint = f"{source}:{num_tokens}"
+        self.meta = {"languages": languages} if languages else {}
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        assert 0 <= start <= stop <= self.num_tokens
+        return np.arange(start, stop)
 
 
-def mixture(sources: dict[str, Shards], *phases: PhaseConfig, batch_size: int = 8, seed: int = SEED) -> Mixture:
-    """A mixture of all sources; without phases, by size."""
-    return Mixture(sources, phases or [PhaseConfig()], batch_size, seed)
+def fakes(sizes: Mapping[str, int], seq_len: int = 2) -> dict[str, Shards]:
+    return {name: FakeShards(name, size, seq_len) for name, size in sizes.items()}
 
 
-# A second implementation, written for plainness: no cache, no numpy, from the description in the docstrings.
+def mixture(
+    *phases: PhaseConfig, sizes: Mapping[str, int] = SIZES, seq_len: int = 2, batch_size: int = 8, steps: int = 750,
+    seed: int = SEED,
+) -> Mixture:  # fmt: skip
+    """A mixture of fakes; without phases, by size."""
+    return Mixture(fakes(sizes, seq_len), phases or [PhaseConfig()], batch_size, steps, seed)
 
 
-def plain_mix(*words: int) -> int:
-    """Fold words into 64 bits; after each, splitmix64's finaliser (Steele et al. 2014, figure 17)."""
-    z = 0x9E3779B97F4A7C15
-    for word in words:
-        z = (z + word % 2**64 + 0x9E3779B97F4A7C15) % 2**64
-        z = (z ^ z // 2**30) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ z // 2**27) * 0x94D049BB133111EB % 2**64
-        z = z ^ z // 2**31
-    return z
+def starts(found: Mixture, num_samples: int) -> Iterator[tuple[str, int]]:
+    """(source, its first token) of the first samples, each checked to be one stretch of the circle."""
+    for i in range(num_samples):
+        tokens, source = found[i]
+        size = found.sources[source].num_tokens
+        assert tokens.dtype == np.int64
+        assert tokens.tolist() == [(int(tokens[0]) + k) % size for k in range(found.seq_len + 1)]
+        yield source, int(tokens[0])
 
 
-def plain_permutation(n: int, key: int) -> list[int]:
-    """The images of 0 ... n - 1: four Feistel rounds on two halves of the bits, again until the image is below n."""
-    bits = 1
-    while 4**bits < n:
-        bits += 1
-    images = []
-    for i in range(n):
-        while True:
-            left, right = divmod(i, 2**bits)
-            for r in range(4):
-                left, right = right, left ^ plain_mix(plain_mix(key, r) ^ right) % 2**bits
-            i = left * 2**bits + right
-            if i < n:
-                break
-        images.append(i)
-    return images
+# some phases of every kind, of steps of 8 samples
+PHASES = [
+    PhaseConfig({"*-zh": 1}, until_step=50),
+    PhaseConfig(until_step=150),
+    PhaseConfig({"en": 1, "书-zh": 1}, until_step=200, order="blocked"),
+    PhaseConfig(factors={"书*": 3}, until_step=330, blocked_share=0.2),
+    PhaseConfig({"en": 1}, anneal_to={"*-zh": 3, "en": 1}, until_step=600),
+    PhaseConfig({"網-zh": 5, "en": 1}),
+]
 
 
-def plain_places(key: int, number: int, counts: list[int]) -> list[int]:
-    """The source of every place of a block: sources in order, sorted by a mixed number of each place."""
-    start = plain_mix(key, number)
-    order = []
-    for place in range(BLOCK):
-        z = (place * 0x9E3779B97F4A7C15 + start) % 2**64
-        z = (z ^ z // 2**30) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ z // 2**27) * 0x94D049BB133111EB % 2**64
-        order.append((z ^ z // 2**31, place))
-    listed = [source for source, count in enumerate(counts) for _ in range(count)]
-    return [listed[place] for _, place in sorted(order)]
-
-
-def test_the_order_equals_a_plain_implementation(sources: dict[str, Shards]) -> None:
-    assert [mix(*w) for w in [(0,), (1, 2), (2**64 - 1, -1)]] == [
-        plain_mix(*w) for w in [(0,), (1, 2), (-1, 2**64 - 1)]
-    ]
-    weights = {"en": 0.6, "web": 0.1, "zh": 0.3}
+def test_the_order_equals_a_plain_implementation() -> None:
+    weights = {"en": 0.6, "书-zh": 0.3, "網-zh": 0.1}
     switch = 150  # steps of 8: inside the second block
-    found = mixture(sources, PhaseConfig(weights, until_step=switch), PhaseConfig({"zh": 1.0}))
-    seen, expected = Counter[int](), []
-    for phase, (start, stop, counts) in enumerate([(0, switch * 8, [614, 103, 307]), (switch * 8, 4000, [0, 0, 1024])]):
-        places = [s for b in range(4) for s in plain_places(plain_mix(SEED, 1, phase), b, counts)]
-        for source in places[: stop - start]:
-            size = list(SIZES.values())[source]
-            epoch, index = divmod(seen[source], size)
-            expected.append((source, epoch, index))
-            seen[source] += 1
-    keys = sorted({(s, e) for s, e, _ in expected})
-    orders = {(s, e): plain_permutation(list(SIZES.values())[s], plain_mix(SEED, 2, s, e)) for s, e in keys}
-    assert {e for _, e in keys} == {0, 1, 2}
-    assert [found.locate(i) for i in range(4000)] == [(s, e, orders[s, e][k]) for s, e, k in expected]
+    found = mixture(PhaseConfig(weights, until_step=switch), PhaseConfig({"en": 1.0}))
+    names, seen, expected = sorted(SIZES), Counter[str](), []
+    first = quotas([weights[name] for name in names], SHARES)
+    places = plain_uniform(first, plain_mix(SEED, 1, 0), switch * 8)
+    places += plain_uniform([SHARES, 0, 0], plain_mix(SEED, 1, 1), 4000 - switch * 8)
+    for name in (names[place] for place in places):
+        expected.append((name, *divmod(seen[name], SIZES[name] // 2)))
+        seen[name] += 1
+    keys = sorted({(name, epoch) for name, epoch, _ in expected})
+    assert {epoch for _, epoch in keys} == {0, 1, 2, 3, 4, 5}
+    orders = {(n, e): plain_permutation(SIZES[n] // 2, plain_epoch_key(SEED, n, e)) for n, e in keys}
+    assert [found.locate(i) for i in range(4000)] == [Place(n, e, orders[n, e][k]) for n, e, k in expected]
+    for i, (name, epoch, k) in enumerate(expected):
+        start = (epoch * (SIZES[name] // 2) + orders[name, epoch][k]) * 2 % SIZES[name]
+        assert found[i].source == name and found[i].tokens[0] == start
 
 
-@settings(max_examples=60, deadline=None)
-@given(n=st.integers(1, 700), key=st.integers(0, 2**64 - 1))
-def test_permutation(n: int, key: int) -> None:
-    permutation = Permutation(n, key)
-    images = [permutation[i] for i in range(n)]
-    assert sorted(images) == list(range(n))
-    assert images == plain_permutation(n, key)
-
-
-@settings(max_examples=100, deadline=None)
-@given(weights=st.lists(st.floats(0, 1e6), min_size=1, max_size=6).filter(lambda w: sum(w) > 1e-3))
-def test_quotas_are_within_one_of_the_share(weights: list[float]) -> None:
-    counts = quotas(weights, BLOCK)
-    assert sum(counts) == BLOCK
-    assert all(abs(c - w / sum(weights) * BLOCK) < 1 + 1e-6 for c, w in zip(counts, weights, strict=True))
-
-
-def test_shares_hold_in_every_block(sources: dict[str, Shards]) -> None:
-    found = mixture(sources, PhaseConfig({"en": 2, "web": 1, "zh": 7}))
-    for block in range(3):
-        counts = Counter(found[i].source for i in range(block * BLOCK, (block + 1) * BLOCK))
-        assert counts == {"en": 205, "web": 102, "zh": 717}  # 204.8, 102.4, 716.8
-    assert found.served(2 * BLOCK) == {"en": 410, "web": 204, "zh": 1434}
-    places = [found.locate(i)[0] for i in range(BLOCK)]
-    assert max(len(list(run)) for run in np.split(places, np.flatnonzero(np.diff(places)) + 1)) < 60  # shuffled
-
-
-def test_every_sample_of_a_source_comes_once_an_epoch(sources: dict[str, Shards]) -> None:
-    """Also when phases with other weights follow each other: a source goes on where it was."""
-    phases = [PhaseConfig({"en": 1}, 40), PhaseConfig({"en": 1, "web": 3, "zh": 2}, 201), PhaseConfig()]
-    found = mixture(sources, *phases)
-    drawn: dict[str, list[int]] = {name: [] for name in sources}
-    for i in range(6000):
-        sample = found[i]
-        drawn[sample.source].append(int(sample.tokens[0]) // 2)
-        if i in (319, 1607, 1608, 4000):
-            assert found.served(i + 1) == {name: len(rows) for name, rows in drawn.items()}
-    for name, rows in drawn.items():
-        size = SIZES[name]
+def test_no_token_comes_twice_in_an_epoch_through_all_kinds_of_phases() -> None:
+    found = mixture(*PHASES)
+    tokens: dict[str, list[int]] = {name: [] for name in SIZES}
+    for i, (name, start) in enumerate(starts(found, 6000)):
+        assert found.locate(i)[:2] == (name, len(tokens[name]) // 2 // (SIZES[name] // 2))
+        tokens[name] += [start, (start + 1) % SIZES[name]]
+        if i % 389 == 0 or i in (1199, 1200):
+            assert found.served(i + 1) == {name: len(rows) // 2 for name, rows in tokens.items()}
+    for name, rows in tokens.items():
+        size = SIZES[name] - 1
         epochs = [rows[k : k + size] for k in range(0, len(rows), size)]
         assert len(epochs) >= 2 and epochs[0] != epochs[1]
         assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
-        assert sorted(epochs[0]) == list(range(size))
 
 
-def test_all_ranks_together_see_the_same_batch_from_any_step(sources: dict[str, Shards]) -> None:
-    for step in (0, 85, 400):
-        batches = MixtureBatches(mixture(sources, batch_size=24), 24, 2)  # made anew: nothing is remembered
-        alone = np.concatenate(batches(step, 0, 1))
-        rows = [mixture(sources, batch_size=24)[i].tokens for i in range(step * 24, (step + 1) * 24)]
-        np.testing.assert_array_equal(alone, rows)
-        for world in (2, 3, 4):
-            parts = [batches(step, rank, world) for rank in range(world)]
-            assert all(b.shape == (2, 3) and b.dtype == np.int64 for part in parts for b in part)
-            together = np.stack([np.concatenate(part) for part in parts], axis=1).reshape(24, 3)
-            np.testing.assert_array_equal(together, alone)
+@settings(max_examples=60, deadline=None)
+@given(num_tokens=st.integers(1, 90), seq_len=st.integers(1, 9), epochs=st.integers(1, 6), seed=st.integers(0, 2**64))
+def test_every_token_is_served_once_an_epoch_but_for_the_rest_that_opens_the_next(
+    num_tokens: int, seq_len: int, epochs: int, seed: int
+) -> None:
+    """After k epochs every token was served k times or, where the rests add up to it, k - 1 times (in turn)."""
+    if num_tokens < seq_len:
+        with pytest.raises(UserError, match="书-zh holds less than one sample"):
+            mixture(sizes={"书-zh": num_tokens}, seq_len=seq_len)
+        return
+    found = mixture(sizes={"书-zh": num_tokens}, seq_len=seq_len, seed=seed)
+    samples, counts = num_tokens // seq_len, np.zeros(num_tokens, dtype=int)
+    for epoch in range(epochs):
+        inside = np.zeros(num_tokens, dtype=int)
+        for i in range(epoch * samples, (epoch + 1) * samples):
+            assert found.locate(i).epoch == epoch
+            np.add.at(inside, found[i].tokens[:-1], 1)
+        assert inside.max() == 1 and inside.sum() == samples * seq_len
+        counts += inside
+        # an epoch goes round from where the one before stopped
+        left = np.flatnonzero(inside == 0)
+        assert set(left) == {((epoch + 1) * samples * seq_len + k) % num_tokens for k in range(num_tokens % seq_len)}
+        assert counts.max() - counts.min() <= 1
 
 
-def test_another_seed_is_another_order(sources: dict[str, Shards]) -> None:
-    orders = [[mixture(sources, seed=seed).locate(i) for i in range(50)] for seed in (1, 1, 2)]
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=30), seq_len=st.integers(1, 8), data=st.data())
+def test_documents_of_real_shards_are_served_once_an_epoch(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], seq_len: int, data: st.DataObject
+) -> None:
+    """Over files and their borders: each document's tokens once an epoch, but for less than seq_len of the stream."""
+    writer = ShardWriter(tmp_path_factory.mktemp("shards") / "train", 70_000, 69_999, "tokenizer-1", 40)
+    position = 0
+    for length in lengths:  # token = its place in the stream, an eos its own
+        writer.add(np.arange(position, position + length))
+        position += length + 1
+    writer.finish()
+    shards = Shards(writer.folder, seq_len, "书-zh")
+    if shards.num_tokens < seq_len:
+        return
+    found = Mixture({"书-zh": shards}, [PhaseConfig()], 4, 100, data.draw(st.integers(0, 99)))
+    stream = np.concatenate(list(shards.documents()))
+    samples = len(stream) // seq_len
+    served = [found[i].tokens for i in range(2 * samples)]
+    for epoch in range(2):
+        tokens = np.concatenate([t[:-1] for t in served[epoch * samples : (epoch + 1) * samples]])
+        assert all(count == 1 for token, count in Counter(tokens.tolist()).items() if token != 69_999)
+        assert set(stream) >= set(tokens) and len(stream) - len(tokens) < seq_len
+    followers = {(int(a), int(b)) for a, b in zip(stream, np.roll(stream, -1), strict=True)}
+    assert all((int(a), int(b)) in followers for t in served for a, b in zip(t, t[1:], strict=False))
+
+
+def test_shares_hold_in_every_block() -> None:
+    found = mixture(PhaseConfig({"en": 2, "书-zh": 1, "網-zh": 7}))
+    for block in range(3):
+        counts = Counter(found[i].source for i in range(block * BLOCK, (block + 1) * BLOCK))
+        assert all(abs(counts[n] - s) < 1 for n, s in {"en": 204.8, "书-zh": 102.4, "網-zh": 716.8}.items())
+    assert sum(found.served(5000).values()) == 5000
+    assert list(found.served(1)) == list(SIZES)
+
+
+def test_a_rare_source_is_served() -> None:
+    sizes = {"web-en": 10**9, "web-zh": 10**9, "诗-zh": 5000}
+    found = mixture(sizes=sizes, seq_len=16, steps=1 << 17)
+    assert found.phases[0].shares["诗-zh"] == 2
+    assert [found.served(k << 20)["诗-zh"] for k in range(4)] == [0, 2, 4, 6]
+
+
+def test_a_source_that_comes_later_changes_nothing_before() -> None:
+    early, late = PhaseConfig({"en": 2, "*-zh": 1}, until_step=100), PhaseConfig({"en": 1, "*-zh": 1})
+    before = mixture(early, late)
+    pinned = PhaseConfig({name: float(share) for name, share in before.phases[0].shares.items()}, until_step=100)
+    more = {"aa": 5000, **dict(reversed(SIZES.items())), "新-zh": 900}
+    after = mixture(pinned, PhaseConfig({"新-zh": 1, "aa": 1, "en": 1}), sizes=more)
+    assert [after.locate(i) for i in range(800)] == [before.locate(i) for i in range(800)]
+    seen = {(p.source, p.epoch, p.sample) for p in map(after.locate, range(1500))}
+    assert len(seen) == 1500  # "en" goes on where it was
+    assert {p[0] for p in seen} == {"en", "书-zh", "網-zh", "新-zh", "aa"}
+
+
+def test_after_its_last_step_a_run_can_go_on() -> None:
+    assert [mixture(steps=1).locate(i) for i in range(300)] == [mixture(steps=99).locate(i) for i in range(300)]
+    found = mixture(PhaseConfig(order="blocked"), steps=10)
+    assert [found.locate(i).source for i in (0, 79, 80, 10_000)] == ["en", "網-zh", "網-zh", "網-zh"]
+    later = mixture(PhaseConfig(until_step=20), PhaseConfig({"en": 1}, anneal_to={"书-zh": 1}), steps=10)
+    assert later.served(80) == mixture(steps=10).served(80)  # the second phase never begins
+
+
+def test_a_file_name_that_is_no_text_is_a_name() -> None:
+    name = os.fsdecode(b"\xe9-zh")
+    assert mixture(sizes={name: 100, "书-zh": 100}).served(BLOCK)[name] == BLOCK // 2
+
+
+def test_another_seed_is_another_order() -> None:
+    orders = [[mixture(seed=seed).locate(i) for i in range(50)] for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_shares_and_epochs_are_added_up(sources: dict[str, Shards]) -> None:
-    found = mixture(sources, PhaseConfig({"en": 1, "zh": 1}))
-    rows = {row["source"]: row for row in found.table(2 * BLOCK, 4)}
-    assert rows["en"] == {"source": "en", "share": 0.5, "tokens": 2048, "epochs": 1.46}  # 1024 of 700 samples
-    assert rows["web"] == {"source": "web", "share": 0.0, "tokens": 0, "epochs": 0.0}
-    with pytest.raises(UserError) as error:
-        found.table(4 * BLOCK, 2)
-    assert "source en: 4,096 tokens are asked of 1,401, which is 2.9 epochs, more than max_epochs=2." in str(
-        error.value
+def test_a_fresh_process_has_the_same_order() -> None:
+    """Python's own hashes differ from process to process; ours must not."""
+    found = mixture(*PHASES)
+    here = [list(found.locate(i)) for i in range(0, 6000, 7)]
+    code = (
+        "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); from test_mixture import PHASES, mixture\n"
+        "found = mixture(*PHASES)\n"
+        "print(json.dumps([list(found.locate(i)) for i in range(0, 6000, 7)]), json.dumps(found.record()))"
     )
+    tests = Path(__file__).resolve().parent
+    paths = json.dumps([str(tests), str(tests.parent)])
+    for hash_seed in ("1", "2"):
+        environment = {"PYTHONHASHSEED": hash_seed, "PYTHONIOENCODING": "utf-8"}
+        out = subprocess.run([sys.executable, "-c", code, paths], env=environment, capture_output=True, check=True)
+        assert out.stdout.decode().strip() == f"{json.dumps(here)} {json.dumps(found.record())}"
 
 
-def test_wrong_weights_are_refused(sources: dict[str, Shards], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weights name wbe; the shards hold en, web, zh"):
-        mixture(sources, PhaseConfig({"wbe": 1}))
-    assert mixture(sources, PhaseConfig({"en": 2047, "zh": 1.001})).served(BLOCK)["zh"] == 1
-    with pytest.raises(UserError, match=r"share of zh rounds to no.* 1/2048"):
-        mixture(sources, PhaseConfig({"en": 2047, "zh": 0.99}))
-    writer = ShardWriter(tmp_path / "short", 300, 0, "tokenizer-1")
-    writer.finish()
-    with pytest.raises(UserError, match="short holds less than one sample"):
-        mixture(sources | {"short": Shards(tmp_path / "short", 2)}, PhaseConfig({"short": 1}))
-    problems: list[str] = []
-    parse(PhaseConfig, {"weights": {"en": -1, "zh": float("nan")}, "until_step": 0}, problems)
-    assert [p.partition(":")[0] for p in problems] == ["weights.en", "weights.zh", "weights", "until_step"]
+@settings(max_examples=10, deadline=None)
+@given(step=st.integers(0, 740), batch_size=st.sampled_from([24, 48]), micro=st.integers(1, 4))
+def test_all_ranks_together_see_the_same_batch_from_any_step(step: int, batch_size: int, micro: int) -> None:
+    found = mixture(*PHASES, batch_size=batch_size)
+    rows = [found[i].tokens for i in range(step * batch_size, (step + 1) * batch_size)]
+    for world in (1, 2, 3, 8):
+        batches = MixtureBatches(mixture(*PHASES, batch_size=batch_size), batch_size, micro)  # nothing is remembered
+        parts = [batches(step, rank, world) for rank in range(world)]
+        assert all(b.shape[1] == 3 and len(b) <= micro and b.dtype == np.int64 for part in parts for b in part)
+        together = np.stack([np.concatenate(part) for part in parts], axis=1).reshape(batch_size, 3)
+        np.testing.assert_array_equal(together, rows)
+
+
+def test_table() -> None:
+    sources = {
+        "en": FakeShards("en", 1400, 2, 100),
+        "书-zh": FakeShards("书-zh", 3000, 2, 30),
+        "web": FakeShards("web", 1000, 2, 10, **{
+            "zh-Hant": {"documents": 4, "tokens": 250, "bytes": 9}, "en": {"documents": 6, "tokens": 750, "bytes": 30},
+        }),
+        "unused": FakeShards("unused", 500, 2, 7),
+    }  # fmt: skip
+    phases = [PhaseConfig({"en": 1}, until_step=128), PhaseConfig({"en": 1, "书-zh": 2, "web": 1}, until_step=384),
+              PhaseConfig({"unused": 1})]  # fmt: skip
+    found = Mixture(sources, phases, 8, 384, 1)
+    rows = {row.source: row for row in found.table()}
+    assert list(rows) == list(sources)
+    en, book, web, unused = rows.values()
+    assert (en.languages, en.documents, en.tokens, en.served_tokens) == ({"en": 1400}, 100, 1400, 2 * (1024 + 512))
+    assert en.share == 0.5 and en.epochs == 3072 / 1400 and en.served_documents == 219  # 219.4
+    assert book.languages == {"zh": 3000} and book.served_tokens == 2048 and book.note == ""
+    assert web.languages == {"zh-Hant": 250, "en": 750} and web.served_tokens == 1024
+    assert unused.served_tokens == 0 and unused.epochs == 0 and unused.note.startswith("never served")
+    by_phase = found.table(by_phase=True)
+    assert by_phase[:4] == found.table()
+    shares = {(row.phase, row.source): row.share for row in by_phase[4:]}
+    assert [shares[f"phases.{k}", "en"] for k in range(3)] == [1, 0.25, 0]
+    assert [row.served_tokens for row in by_phase[4:] if row.source == "书-zh"] == [0, 2048, 0]
+    assert sum(shares.values()) == 2  # the third phase never begins
+    languages = {row.source: row for row in found.language_table()}
+    assert list(languages) == ["en", "other", "zh", "zh-Hant"]
+    assert (languages["en"].tokens, languages["en"].served_tokens, languages["en"].documents) == (2150, 3840, 106)
+    assert languages["zh-Hant"].served_tokens == 256 and languages["zh-Hant"].epochs == 256 / 250
+    assert sum(row.share for row in languages.values()) == pytest.approx(1)
+    assert languages["other"].tokens == 500 and languages["zh"].share == 1 / 3
+
+
+def test_a_language_is_known_by_the_end_of_a_name() -> None:
+    found = mixture(sizes={"web-en": 10, "书-zh": 20, "x-other": 30, "a-zh-x": 40, "zh": 50})
+    assert {row.source: row.tokens for row in found.language_table()} == {"en": 10, "zh": 70, "other": 70}
+
+
+def test_record_is_json_and_holds_what_the_order_depends_on() -> None:
+    record = mixture(*PHASES).record()
+    assert json.loads(json.dumps(record)) == record
+    assert {k: record[k] for k in ("seed", "batch_size", "seq_len", "num_steps")} == {
+        "seed": 7, "batch_size": 8, "seq_len": 2, "num_steps": 750,
+    }  # fmt: skip
+    assert record["sources"]["书-zh"] == {"fingerprint": "书-zh:667", "tokens": 667, "documents": 1}
+    assert record["phases"][2] == {
+        "from_step": 150, "until_step": 200, "order": "blocked", "blocked_share": 0.0,
+        "shares": {"en": SHARES // 2, "书-zh": SHARES // 2}, "anneal_to": {}, "listing": ["en", "书-zh"],
+    }  # fmt: skip
+
+
+def test_wrong_mixtures_are_refused() -> None:
+    with pytest.raises(UserError, match="短-zh, short hold"):
+        mixture(sizes=SIZES | {"短-zh": 1, "short": 1})
+    assert mixture(PhaseConfig({"en": 1}), sizes=SIZES | {"短-zh": 1}).served(9)["en"] == 9
+    with pytest.raises(UserError, match="'wbe' matches no source"):
+        mixture(PhaseConfig({"wbe": 1}))
+    with pytest.raises(UserError, match="no sources"):
+        mixture(sizes={})

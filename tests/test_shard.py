@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import resource
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_export
 
@@ -18,7 +18,9 @@ from data_pipeline import shard as module
 from data_pipeline.config import DataConfig, ShardConfig, Source
 from data_pipeline.document import Document
 from data_pipeline.parquet import SCHEMA, write_rows
-from data_pipeline.shard import cluster_hash, held_out, shard, source_name
+from data_pipeline.shard import shard
+from data_pipeline.tokens import gather, runs
+from data_pipeline.tokens.encode import cluster_hash
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError, load
 from mindllm.shards import Shards
@@ -61,6 +63,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return tiny_export.write_tokenizer(tmp_path_factory.mktemp("run") / "tokenizer")
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
 @pytest.fixture
 def config(tmp_path: Path, tokenizer: Tokenizer) -> DataConfig:
     """A run folder with three refined shards, the last one empty."""
@@ -75,7 +82,7 @@ def texts(folder: Path, tokenizer: Tokenizer) -> dict[str, list[str]]:
     found = {}
     for path in sorted(folder.glob("*/*/meta.json")):
         shards = Shards(path.parent)
-        shards.verify()
+        shards.verify(tokenizer)
         ids = [d.tolist() for d in shards.documents()]
         assert all(d[-1] == tokenizer.eos_id and tokenizer.eos_id not in d[:-1] for d in ids)
         name = path.parent.relative_to(folder).as_posix()
@@ -110,64 +117,130 @@ def test_every_document_once_in_its_source_and_split(config: DataConfig, tokeniz
     assert [int(t.split()[0]) for t in texts(folder, tokenizer)["web-zh/train"]] != order
 
 
-def test_held_out_is_a_share_that_the_seed_chooses() -> None:
-    settings = ShardConfig(valid_fraction=0.25)
-    tables = clusters({"web-zh": [f"网/{i}" for i in range(4000)]})
-    share = len(held_out(tables, ["web-zh"], settings)) / 4000
-    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5  # four standard deviations of a binomial
-    assert not len(held_out(tables, ["web-zh"], ShardConfig(valid_fraction=0)))
-    assert [cluster_hash(str(i), 1) for i in range(9)] != [cluster_hash(str(i), 2) for i in range(9)]
+@pytest.mark.parametrize("small", [False, True])
+def test_a_small_source_gives_its_lowest_cluster_wherever_that_is(
+    config: DataConfig, tmp_path: Path, tokenizer: Tokenizer, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train and valid never share a cluster, across sources; a source of one cluster is held out only with others."""
+    clusters = {"web": "山山水山风水", "书": "水水火山", "词": "山山", "诗": "火"}
+    some = []
+    for source, names in clusters.items():
+        for number, cluster in enumerate(names):
+            text, meta = f"{source} {number} {cluster}", {"cluster": cluster}
+            some.append(Document(text, f"{source}/{number}", lang="zh-Hans", source=source, meta=meta))
+    refined(tmp_path / "few", {"a": some[::2], "b": some[1::2]})
+    settings = replace(config.shard, by_language=False, valid_fraction=1e-12)
+    if small:
+        small_pieces(monkeypatch)
+    assert shard(replace(config, run=str(tmp_path / "few"), shard=settings)) == 0
+    lowest = {min(names, key=lambda c: cluster_hash(c, 1)) for names in clusters.values() if len(set(names)) > 1}
+    expected: dict[str, set[str]] = {}
+    for d in some:
+        split = "valid" if d.meta["cluster"] in lowest else "train"
+        expected.setdefault(f"{d.source}/{split}", set()).add(d.text)
+    found = texts(tmp_path / "few" / "shards", tokenizer)
+    assert {k: set(v) for k, v in found.items()} == expected and sum(map(len, found.values())) == len(some)
+    shutil.rmtree(tmp_path / "few" / "shards")
+    shard(replace(config, run=str(tmp_path / "few"), shard=replace(settings, valid_fraction=0.0)))
+    assert not list((tmp_path / "few" / "shards").glob("*/valid"))
 
 
-def test_a_small_source_gives_one_cluster_and_a_single_document_none() -> None:
-    tables = clusters({"web-zh": ["山", "山", "水"], "web-en": ["only"], "notes-zh": ["水"]})
-    settings = ShardConfig(valid_fraction=1e-12)
-    lowest = min(cluster_hash(name, 1) for name in "山水")
-    assert held_out(tables, ["notes-zh", "web-en", "web-zh"], settings).tolist() == [lowest]
-    assert not len(held_out(tables, ["web-en", "web-zh"], ShardConfig(valid_fraction=0)))
+def test_languages_are_counted(config: DataConfig, tokenizer: Tokenizer) -> None:
+    shard(config)
+    found = texts(config.folder("shards"), tokenizer)
+    langs = {d.text: d.lang for d in documents()}
+    for name, some in found.items():
+        expected: dict[str, dict[str, int]] = {}
+        for text in sorted(some, key=lambda t: langs[t]):
+            row = expected.setdefault(langs[text], {"documents": 0, "tokens": 0, "bytes": 0})
+            row["documents"] += 1
+            row["tokens"] += len(tokenizer.encode_batch([text])[0]) + 1
+            row["bytes"] += len(text.encode())
+        assert Shards(config.folder("shards") / name).meta["languages"] == expected
 
 
-def clusters(sources: dict[str, list[str]]) -> list[dict[str, np.ndarray]]:
-    """What encode_shard notes about documents of these sources and clusters, in two tables."""
-    rows = [(source, cluster_hash(name, 1)) for source, names in sources.items() for name in names]
-    parts = (rows[::2], rows[1::2])
-    return [{"sources": np.array([s for s, _ in p]), "clusters": np.array([c for _, c in p], np.uint64)} for p in parts]
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many runs a shard, and many pieces a file, of a few documents each."""
+    monkeypatch.setattr(runs, "RUN_TOKENS", 100)
+    monkeypatch.setattr(runs, "BLOCK_TOKENS", 40)
+    monkeypatch.setattr("data_pipeline.tokens.encode.BATCH", 3)
+    monkeypatch.setattr(gather, "TASK_TOKENS", 60)
+    monkeypatch.setattr(gather, "TASK_ROWS", 4)
 
 
-def test_source_names() -> None:
-    assert [source_name("web", lang, True) for lang in LANGUAGES] == ["web-zh", "web-zh", "web-en", "web-other"]
-    assert {source_name("网", lang, False) for lang in LANGUAGES} == {"网"}
-
-
-def test_any_number_of_workers_and_open_files_writes_the_same_bytes(
+def test_any_number_of_workers_runs_and_pieces_writes_the_same_bytes(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = replace(config, shard=replace(config.shard, max_tokens_per_file=120))
     shard(config)
     expected = contents(config.folder("shards"))
-    shutil.copytree(config.folder("refine"), tmp_path / "two" / "refine")
-    shard(replace(config, run=str(tmp_path / "two"), workers=WorkersConfig(num_workers=2)))
-    monkeypatch.setattr(module, "OPEN_SHARDS", 1)
-    shutil.copytree(config.folder("refine"), tmp_path / "one" / "refine")
-    shard(replace(config, run=str(tmp_path / "one")))
-    assert contents(tmp_path / "two" / "shards") == contents(tmp_path / "one" / "shards") == expected
+    assert len([name for name in expected if name.startswith("web-zh/train/") and name.endswith(".bin")]) > 1
+    for name, where in {"one": ONE, "two": WorkersConfig(num_workers=2)}.items():
+        shutil.copytree(config.folder("refine"), tmp_path / name / "refine")
+        with monkeypatch.context() as patch:
+            if name == "two":
+                patch.setattr(module, "LITTLE", 0)  # gathered by spawned workers, too
+            else:
+                small_pieces(patch)
+            shard(replace(config, run=str(tmp_path / name), workers=where))
+        assert contents(tmp_path / name / "shards") == expected
 
 
-def test_more_shards_than_files_may_be_open(
-    tmp_path: Path, config: DataConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_documents_are_sharded_changes_no_byte(config: DataConfig, tmp_path: Path) -> None:
+    """The order is one of ids: other refined shards, with the documents in another order, give the same files."""
+    shard(config)
+    some = list(documents())[::-1]
+    refined(tmp_path / "other", {f"web-{i:05d}": some[i::7] for i in range(7)})
+    shard(replace(config, run=str(tmp_path / "other")))
+    expected, found = contents(config.folder("shards")), contents(tmp_path / "other" / "shards")
+    assert expected.pop("plan.json") != found.pop("plan.json") and found == expected
+
+
+def test_more_runs_than_files_may_be_open(tmp_path: Path, config: DataConfig) -> None:
     refined(tmp_path / "many", {f"web-{i:05d}": [d] for i, d in enumerate(documents())})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 50
-    monkeypatch.setattr(module, "OPEN_SHARDS", 10)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 40, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 20, hard))
     try:
         shard(replace(config, run=str(tmp_path / "many")))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_resume_after_a_kill(config: DataConfig) -> None:
-    """Killed after some shards were encoded, or after some sources were gathered: the end is the same."""
+class Killed(KeyboardInterrupt):
+    """What no stage catches."""
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(
+    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at its first rename, then at the second of what is left, then the third ..., going on every time."""
+    shard(config)
+    expected = contents(config.folder("shards"))
+    shutil.copytree(config.folder("refine"), tmp_path / "killed" / "refine")
+    killed, rename = replace(config, run=str(tmp_path / "killed")), os.replace
+    for number in itertools.count():
+        left = [number]  # renames that are still done in this start
+
+        def stop(source: Path, target: Path, left: list[int] = left) -> None:
+            if not left[0]:
+                (Path(target).parent / f".{Path(target).name}.tmp").write_bytes(b"half")  # as a real kill leaves it
+                raise Killed
+            left[0] -= 1
+            rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", stop)
+            try:
+                shard(killed)
+                break
+            except Killed:
+                assert not (killed.folder("shards") / "meta.json").exists()
+    assert number > 8 and contents(killed.folder("shards")) == expected
+
+
+def test_what_a_kill_has_left_of_the_output_does_not_matter(config: DataConfig) -> None:
+    """The work folder is gone, meta.json is not there yet; of the sources, this or that has gone with it."""
     shard(config)
     folder = config.folder("shards")
     expected = contents(folder)
@@ -176,10 +249,22 @@ def test_resume_after_a_kill(config: DataConfig) -> None:
             if not stays:
                 (path / "meta.json").unlink() if number % 2 else shutil.rmtree(path)
         (folder / "meta.json").unlink()
-        half = folder / module.WORK / "web-00000"
+        half = folder / module.WORK / "runs" / "web-00000"
         half.mkdir(parents=True)
-        (half / "00000.bin").write_bytes(b"half a file")
+        (half / "00000.tokens").write_bytes(b"half a file")
         assert shard(config) == 0 and contents(folder) == expected, kept
+        assert not (folder / module.WORK).exists()
+
+
+def test_a_file_that_has_gone_is_written_again(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_complete", lambda *_: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        shard(config)
+    monkeypatch.undo()
+    next(config.folder("shards").glob("*/train/00000.ends")).unlink()
+    assert shard(config) == 0
+    for path in config.folder("shards").glob("*/*/meta.json"):
+        Shards(path.parent).verify()
 
 
 def test_another_plan_is_refused(config: DataConfig, tmp_path: Path) -> None:
@@ -204,7 +289,8 @@ def test_odd_names_and_texts(config: DataConfig, tmp_path: Path, tokenizer: Toke
     assert {k: sorted(v) for k, v in texts(tmp_path / "odd" / "shards", tokenizer).items()} == {
         "work/train": sorted(d.text for d in some)
     }
-    assert len(read_json(tmp_path / "odd" / "shards" / "work" / "train" / "meta.json")["files"]) == 3
+    sizes = [f["documents"] for f in read_json(tmp_path / "odd" / "shards" / "work" / "train" / "meta.json")["files"]]
+    assert sum(sizes) == 3 and min(sizes) > 0  # no file without a document
 
 
 def test_nothing_to_work_on(config: DataConfig, tmp_path: Path) -> None:

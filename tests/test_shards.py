@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mindllm import shards as module
+from mindllm.shard_files import FileWriter
 from mindllm.shards import Shards, ShardWriter, token_dtype
 
 EOS = 1
-DOCUMENTS = st.lists(st.lists(st.integers(0, 299), max_size=12), max_size=12)
+DOCUMENTS = st.lists(st.lists(st.integers(2, 299), max_size=12), max_size=12)
 
 
 def write(
@@ -48,7 +51,9 @@ def test_documents_and_samples_come_back(
         for start in range(len(stream) + 1):
             stop = min(len(stream), start + max_tokens + 2)
             assert shards.read(start, stop).tolist() == stream[start:stop]
-            assert shards.read(start, start).tolist() == []
+            assert shards.read(start, start).tolist() == shards.ends_between(start, start).tolist() == []
+            ends = shards.ends_between(start, stop)  # where eos stands
+            assert ends.dtype == np.int64 and ends.tolist() == [k for k in range(start, stop) if stream[k] == EOS]
         # Samples tile the stream: every token but the first is a target once, up to what fills no sample.
         samples = [shards[k] for k in range(len(shards))]
         assert len(samples) == max(0, len(stream) - 1) // seq_len
@@ -83,25 +88,66 @@ def test_the_same_documents_give_the_same_fingerprint(tmp_path: Path) -> None:
     assert write(tmp_path / "d", [[2], [3, 4], []]).fingerprint != shards[0].fingerprint  # other ends only
 
 
-def test_damage_is_found_and_named(tmp_path: Path) -> None:
-    documents = [[k, k + 1, k + 2] for k in range(20)]
-    flips = {"00001.bin": 3, "00000.ends": 0}
-    for name, place in flips.items():
-        write(tmp_path / name, documents, max_tokens=30)
-        path = tmp_path / name / name
-        data = bytearray(path.read_bytes())
-        data[place] ^= 1
+def test_a_file_of_another_size_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    write(tmp_path, [[k, k + 1, k + 2] for k in range(2, 22)], max_tokens=30)
+    for name, size in {"00002.bin": 48, "00001.ends": 56}.items():
+        path = tmp_path / name
+        data = path.read_bytes()
+        path.write_bytes(data[:-1])
+        with pytest.raises(RuntimeError, match=rf"{name}: {size - 1} bytes instead of {size}"):
+            Shards(tmp_path)
+        path.unlink()
+        with pytest.raises(RuntimeError, match=rf"{name}: missing, though meta.json names it"):
+            Shards(tmp_path)
         path.write_bytes(data)
-        with pytest.raises(RuntimeError, match=f"{name}: content does not match"):
-            Shards(path.parent).verify()
-    write(tmp_path / "cut", documents, max_tokens=30)
-    path = tmp_path / "cut" / "00002.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(RuntimeError, match=r"00002.bin: 47 bytes instead of 48"):
-        Shards(tmp_path / "cut")
-    path.unlink()
-    with pytest.raises(RuntimeError, match=r"00002.bin: -1 bytes instead of 48"):
-        Shards(tmp_path / "cut")
+    assert Shards(tmp_path).num_documents == 20
+
+
+def test_files_are_mapped_when_they_are_read_and_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus has more files than a process may have open."""
+    monkeypatch.setattr(module, "_map", functools.lru_cache(maxsize=4)(module._map.__wrapped__))
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+    write(tmp_path, [[k, k] for k in range(2, 42)], max_tokens=3)
+    in_use = open_files()
+    shards = Shards(tmp_path, seq_len=2)
+    assert open_files() == in_use and len(shards.meta["files"]) == 40
+    assert [d.tolist() for d in shards.documents()] == [[k, k, EOS] for k in range(2, 42)]
+    assert shards.read(0, 120).tolist() == [t for k in range(2, 42) for t in (k, k, EOS)]
+    assert shards.all_ends().tolist() == list(range(3, 121, 3))
+    assert open_files() <= in_use + 4
+
+
+def open_files() -> int:
+    """Maps of files of tokens that this process has."""
+    maps = Path("/proc/self/maps")
+    return sum(".bin" in line or ".ends" in line for line in maps.read_text().splitlines()) if maps.exists() else 0
+
+
+def test_a_folder_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    assert write(tmp_path, [[2, 3]]).read(0, 3).tolist() == [2, 3, EOS]
+    assert write(tmp_path, [[5, 4]]).read(0, 3).tolist() == [5, 4, EOS]
+
+
+def test_languages_are_for_all_documents_or_for_none(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, 300, EOS, "tokenizer-1")
+    for tokens, text, language in (([2, 3], "山水", "zh-Hans"), ([4], "a", "en"), ([], "", "zh-Hans")):
+        writer.add(tokens, len(text.encode()), language)
+    chinese, english = {"documents": 2, "tokens": 4, "bytes": 6}, {"documents": 1, "tokens": 2, "bytes": 1}
+    assert writer.finish()["languages"] == {"en": english, "zh-Hans": chinese}
+    Shards(tmp_path).verify()
+    assert "languages" not in write(tmp_path / "none", [[2]]).meta
+    writer = ShardWriter(tmp_path / "some", 300, EOS, "tokenizer-1")
+    writer.add([2], 1, "en")
+    writer.add([2], 1)
+    with pytest.raises(AssertionError, match="every document has a language, or none"):
+        writer.finish()
+
+
+def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="token id 300 is outside"), FileWriter(tmp_path, "00000", 300) as file:
+        file.append(np.array([2, 3, EOS], dtype=np.uint32), np.array([3]))
+        file.append(np.array([300, EOS], dtype=np.uint32), np.array([2]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_meta_is_not_shards(tmp_path: Path) -> None:

@@ -125,10 +125,108 @@ def test_every_change_of_hash_has_a_line(old: Any, new: Any) -> None:
     assert not list(differences({"k": old}, {"k": old}))
 
 
+def test_lists_of_tables_differ_table_by_table() -> None:
+    old = {"phases": [{"weights": {"网页": 1}, "until_step": None}], "betas": [0.9, 0.95], "none": []}
+    new = {"phases": [{"weights": {"网页": 1}, "until_step": 6}, {"weights": {}}], "betas": [0.9, 0.9], "none": [{}]}
+    assert list(differences(old, new, "config")) == [
+        "config.phases.0.until_step: null -> 6",
+        'config.phases.1: "(absent)" -> {"weights": {}}',
+        "config.betas: [0.9, 0.95] -> [0.9, 0.9]",
+        'config.none.0: "(absent)" -> {}',
+    ]
+    assert list(differences([{}, {}], [1], "k")) == ["k: [{}, {}] -> [1]"]
+
+
 def test_many_differences_are_cut_short(tmp_path: Path) -> None:
     Stage(tmp_path, "demo", {str(i): 0 for i in range(20)}, {}).start()
     with pytest.raises(UserError, match="... and 8 more"):
         Stage(tmp_path, "demo", {str(i): 1 for i in range(20)}, {}).start()
+
+
+def changing(folder: Path, phases: list[int], **others: str) -> Stage:
+    """A stage whose phases and whose sources may change."""
+    return Stage(folder, "train", {"phases": phases, "seed": 1}, {"sources": {"网页-zh": "a", **others}, "model": "m"})
+
+
+MAY_CHANGE = ("config.phases", "inputs.sources", "absent.part")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_named_parts_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool) -> None:
+    folder = tmp_path / "run"
+    old, new = changing(folder, [6]), changing(folder, [6, 8], **{"书.en": "b"})
+    assert new.changes() == [] and not new.differs_only_in(MAY_CHANGE)
+    assert new.start(may_change=MAY_CHANGE) and new.changes() == [] and not new.differs_only_in(MAY_CHANGE)
+    shutil.rmtree(folder)
+    old.start()
+    write_text(folder / "weights.txt", "weights")
+    if finished:
+        old.finish()
+    lines = ["config.phases: [6] -> [6, 8]", 'inputs.sources.书.en: "(absent)" -> "b"']
+    assert new.changes() == lines and new.differs_only_in(MAY_CHANGE)
+    assert new.differs_only_in(("config", "inputs")) and not new.differs_only_in(("config",))
+    for parts in (
+        (),
+        ("config.phases",),
+        ("inputs.sources",),
+        ("config.phase", "inputs.sources"),
+        ("phases", "sources"),
+    ):
+        assert not new.differs_only_in(parts)
+        message = str(pytest.raises(UserError, new.start, False, parts).value)
+        assert message.split("\n")[1:-1] == [f"  {line}" for line in lines]
+    assert read_json(folder / "plan.json") == old.plan and (folder / "meta.json").exists() == finished
+    capsys.readouterr()
+    assert new.start(may_change=MAY_CHANGE) and (folder / "weights.txt").read_text() == "weights"
+    shown = capsys.readouterr().out.splitlines()
+    assert "goes on with another plan" in shown[0] and shown[1:] == [f"  {line}" for line in lines]
+    assert read_json(folder / "plan.json") == new.plan and not (folder / "meta.json").exists()
+    assert new.start() and not new.changes() and not capsys.readouterr().out
+    with pytest.raises(UserError, match="was made from something else"):
+        old.start()
+    assert old.start(may_change=MAY_CHANGE) and read_json(folder / "plan.json") == old.plan
+    other = Stage(folder, "train", {"phases": [6], "seed": 2}, old.plan["inputs"])
+    with pytest.raises(UserError, match="config.seed: 1 -> 2"):
+        other.start(may_change=MAY_CHANGE)
+
+
+def test_a_kill_while_a_part_changes_leaves_the_old_or_the_new_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mindllm.stage.versions", dict)
+    plans = set()
+    for finished in (False, True):
+        for number in itertools.count():
+            folder = tmp_path / f"{finished}{number}"
+            old, new = changing(folder, [6]), changing(folder, [6, 8])
+            old.start()
+            write_text(folder / "weights.txt", "weights")
+            if finished:
+                old.finish()
+            with pytest.MonkeyPatch.context() as patch:
+                kill_at(number, patch)
+                try:
+                    new.start(may_change=MAY_CHANGE)
+                    break
+                except Killed:
+                    pass
+            now, meta = read_json(folder / "plan.json"), read_json(folder / "meta.json")
+            assert now in (old.plan, new.plan) and (meta is None or now == old.plan)
+            plans.add(now["hash"])
+            if now == old.plan:
+                assert changing(folder, [6]).start() == (meta is None)  # the old command still goes on, or is done
+            assert new.start(may_change=MAY_CHANGE) and (folder / "weights.txt").exists()
+            assert read_json(folder / "plan.json") == new.plan and not (folder / "meta.json").exists()
+        assert number >= 2 + finished
+    assert len(plans) == 2
+
+
+def test_a_folder_that_is_being_emptied_has_no_parts_to_change(tmp_path: Path) -> None:
+    changing(tmp_path, [6]).start()
+    write_json(tmp_path / "plan.json", {"hash": "clearing"})
+    write_text(tmp_path / "rest.txt", "")
+    assert changing(tmp_path, [7]).changes() == [] and not changing(tmp_path, [7]).differs_only_in(MAY_CHANGE)
+    assert changing(tmp_path, [7]).start(may_change=MAY_CHANGE) and not (tmp_path / "rest.txt").exists()
 
 
 def test_foreign_folders_and_files(tmp_path: Path) -> None:

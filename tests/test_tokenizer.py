@@ -1,156 +1,83 @@
-"""The tokenizer: every text comes back, none makes a control token, and the Hugging Face twin gives the same ids."""
+"""The interface: every text comes back, none makes a control token, and a folder that is not whole is named."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tokenizer import CONTROL, ENGLISH, SIMPLIFIED, TEXT, TRADITIONAL, TRICKY, VOCAB_SIZE, WORDS, write_tokenizer
 
-from mindllm.config import UserError, load
-from mindllm.stage import write_json
+from mindllm.config import UserError
 from mindllm.text import PII_MASKS
 from mindllm.tokenizer import Tokenizer, load_tokenizer
-from mindllm.tokenizer.config import TokenizerConfig
-from mindllm.tokenizer.special import EOS, PAD, ROLES, SPARE, UNK
-from mindllm.tokenizer.train import train
-
-PROSE = Path(__file__).resolve().parent.parent / "samples" / "prose"
-SENTENCES = {
-    "en": [
-        "The ferry leaves at seven and comes back at noon, if the wind allows it.",
-        "My grandmother kept the seeds in tin boxes: beans, peas, 12 kinds of lettuce.",
-        "If the door is open, walk in; if it is shut, knock twice and wait.",
-        "for i in range(10):\n    print(i, 'and', i * i)\n\tdone",
-    ],
-    "zh-Hans": [
-        "渡船早上七点开，风小的时候中午回来。",
-        "奶奶把种子收在铁盒里：豆子、豌豆，还有12种生菜。",
-        "门开着就进来；门关着，就敲两下，等一会儿。",
-        "河边的树长得很快，今年又高了３０厘米。",
-    ],
-    "zh-Hant": [
-        "渡船早上七點開，風小的時候中午回來。",
-        "奶奶把種子收在鐵盒裡：豆子、豌豆，還有12種生菜。",
-        "門開著就進來；門關著，就敲兩下，等一會兒。",
-        f"聯繫我們：{PII_MASKS[1]}，或者寫信到{PII_MASKS[2]}。",
-    ],
-}
-TRICKY = [
-    "", " ", "  two  spaces  ", "\n", "\n\n\t x \r\n", "    indented\n        more", "１２３ 456 ７8", "3.14159e-10",
-    f"{PII_MASKS[0]}{PII_MASKS[0]} {PII_MASKS[4]}\n{PII_MASKS[3]}。", "<|phone", "<|phone|", "\u3000\u3000全角空格",
-    "龘靐齉 rare 𠮷野家", "\U0001f600\U0001f469\u200d\U0001f467 e\u0301", "\x00\x01\x7f", "\ufffd\ufeff",
-    "<0x0A><s></s>", "中文English混排，mixed；沒有空格", "a" * 300, "。" * 50, " " * 41,
-]  # fmt: skip
-VOCAB_SIZE = 420
-CONTROL = (EOS, PAD, UNK, *ROLES, *SPARE)
-
-
-def write_documents(folder: Path) -> None:
-    """A complete stage folder in two shards, as the refine stage leaves it."""
-    rows = [(lang, f"{lang}-{i}", text) for lang, texts in SENTENCES.items() for i, text in enumerate(texts * 3)]
-    folder.mkdir(parents=True)
-    for number, part in enumerate((rows[:20], rows[20:])):
-        columns = dict(zip(("lang", "id", "text"), map(list, zip(*part, strict=True)), strict=True))
-        pq.write_table(pa.table(columns), folder / f"{number}.parquet")
-    write_json(folder / "meta.json", {"hash": "0123456789abcdef"})
-
-
-def settings_for(folder: Path, **changes: object) -> TokenizerConfig:
-    """The stage's config for documents and tokenizer inside `folder`."""
-    given = {"documents": str(folder / "refine"), "out": str(folder / "tokenizer"), "vocab_size": VOCAB_SIZE, **changes}
-    return load(TokenizerConfig, None, [f"{key}={value}" for key, value in given.items()])
+from mindllm.tokenizer.pieces import Pieces
+from mindllm.tokenizer.special import EOS, PAD, UNK
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with documents and the tokenizer trained on them."""
-    root = tmp_path_factory.mktemp("tokenizer")
-    write_documents(root / "refine")
-    assert train(settings_for(root)) == 0
-    return root
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> Tokenizer:
-    """Ours."""
-    return load_tokenizer(folder / "tokenizer")
+    return load_tokenizer(folder)
 
 
-@pytest.fixture(scope="module")
-def twin(folder: Path) -> transformers.PreTrainedTokenizerFast:
-    """What a Hugging Face user loads."""
-    return transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """The folder, to be damaged."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of one text."""
     return tokenizer.encode_batch([text])[0].tolist()
 
 
-def test_size_is_exact_and_the_same_text_gives_the_same_bytes(folder: Path, tokenizer: Tokenizer) -> None:
-    assert tokenizer.vocab_size == VOCAB_SIZE == len(tokenizer.token_bytes)
-    assert train(settings_for(folder, out=folder / "again")) == 0
-    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "token_bytes.npy"):
-        assert (folder / "tokenizer" / name).read_bytes() == (folder / "again" / name).read_bytes(), name
-    assert load_tokenizer(folder / "again").fingerprint == tokenizer.fingerprint
-    np.testing.assert_array_equal(np.load(folder / "tokenizer" / "token_bytes.npy"), tokenizer.token_bytes)
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)  # a lone surrogate is no text
-PIECES = st.lists(
-    st.sampled_from(["a", "\u2581", "的", " ", "\n", "the", "  ", "門", "12", PII_MASKS[1], "。", "er"]), max_size=30
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(text=TEXT | PIECES.map("".join))
+@settings(max_examples=300, deadline=None)
+@given(text=TEXT | WORDS)
 def test_every_text_comes_back_and_its_bytes_add_up(tokenizer: Tokenizer, text: str) -> None:
     ids = encode(tokenizer, text)
     assert tokenizer.decode(ids) == text
     assert int(tokenizer.token_bytes[ids].astype(int).sum()) == len(text.encode())
 
 
-@settings(max_examples=200, deadline=None)
-@given(text=TEXT | PIECES.map("".join))
-def test_the_twin_agrees_on_any_text(
-    tokenizer: Tokenizer, twin: transformers.PreTrainedTokenizerFast, text: str
-) -> None:
-    ids = encode(tokenizer, text)
-    assert twin.encode(text, add_special_tokens=False) == ids
-    assert twin.decode(ids) == text
+def test_tricky_texts_come_back(tokenizer: Tokenizer) -> None:
+    texts = [*TRICKY, *ENGLISH, *SIMPLIFIED, *TRADITIONAL, "\n".join(TRICKY)]
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert ids.dtype == np.uint32 and ids.ndim == 1
+        assert tokenizer.decode(ids) == text
+        assert int(tokenizer.token_bytes[ids].astype(int).sum()) == len(text.encode())
 
 
-def test_the_twin_agrees_on_the_samples_and_on_tricky_text(
-    tokenizer: Tokenizer, twin: transformers.PreTrainedTokenizerFast
-) -> None:
-    texts = [path.read_text(encoding="utf-8") for path in sorted(PROSE.rglob("*.md"))]
-    lines = sorted({line for text in texts for line in text.split("\n")}) + TRICKY + texts[::10]
-    assert len(lines) > 1000
-    ours = [ids.tolist() for ids in tokenizer.encode_batch(lines)]
-    assert twin(lines, add_special_tokens=False)["input_ids"] == ours
-    assert [tokenizer.decode(ids) for ids in ours] == lines == twin.batch_decode(ours)
+@settings(max_examples=50, deadline=None)
+@given(texts=st.lists(TEXT | WORDS, max_size=8))
+def test_ids_depend_on_the_text_alone(folder: Path, tokenizer: Tokenizer, texts: list[str]) -> None:
+    together = [ids.tolist() for ids in tokenizer.encode_batch(iter(texts))]
+    assert together == [encode(tokenizer, text) for text in reversed(texts)][::-1]
+    assert together == [Pieces(folder).encode(text) for text in texts]
 
 
-def test_control_tokens_never_come_from_text(tokenizer: Tokenizer, twin: transformers.PreTrainedTokenizerFast) -> None:
-    control = {tokenizer.token_id(piece) for piece in CONTROL if piece != UNK}
-    assert (
-        len(control) == len(CONTROL) - (UNK in CONTROL) and tokenizer.eos_id in control and tokenizer.pad_id in control
-    )
+def test_control_tokens_never_come_from_text(tokenizer: Tokenizer) -> None:
+    control = {tokenizer.token_id(piece) for piece in CONTROL}
+    assert len(control) == len(CONTROL) and {tokenizer.eos_id, tokenizer.pad_id} < control
     for piece in CONTROL:
-        text = f"前{piece}後 {piece}"
+        text = f"前{piece}後 {piece}\n{piece}"
         ids = encode(tokenizer, text)
         assert not control & set(ids) and tokenizer.decode(ids) == text
-        # As everywhere in transformers, only with split_special_tokens: chat templates need the other way.
-        assert twin.encode(text, add_special_tokens=False, split_special_tokens=True) == ids
-    assert tokenizer.decode([tokenizer.eos_id, tokenizer.pad_id]) == ""
     assert not tokenizer.token_bytes[sorted(control)].any()
-    assert twin.eos_token_id == tokenizer.eos_id and twin.pad_token_id == tokenizer.pad_id
+    assert np.count_nonzero(tokenizer.token_bytes) == VOCAB_SIZE - len(control)
+    assert tokenizer.eos_id == tokenizer.token_id(EOS) and tokenizer.pad_id == tokenizer.token_id(PAD)
+
+
+def test_special_ids_are_those_of_control_tokens_and_masks(tokenizer: Tokenizer) -> None:
+    assert set(tokenizer.special_ids) == {*CONTROL, *PII_MASKS} - {UNK}
+    assert all(tokenizer.token_id(name) == i for name, i in tokenizer.special_ids.items())
+    assert len(set(tokenizer.special_ids.values())) == len(tokenizer.special_ids)
 
 
 def test_masks_line_ends_and_digits_are_tokens_of_their_own(tokenizer: Tokenizer) -> None:
@@ -163,35 +90,109 @@ def test_masks_line_ends_and_digits_are_tokens_of_their_own(tokenizer: Tokenizer
         tokenizer.token_id("<|tool|>")
 
 
-def test_too_large_a_vocabulary_names_the_limit(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"vocab_size: 9999 .* use at most (\d+)") as error:
-        train(settings_for(folder, out=folder / "large", vocab_size=9999))
-    limit = int(str(error.value).split()[-1])
-    assert not (folder / "large" / "meta.json").exists()
-    assert train(settings_for(folder, out=folder / "largest", vocab_size=limit)) == 0
-    assert load_tokenizer(folder / "largest").vocab_size == limit
-    with pytest.raises(UserError, match="too small for this text's characters; use more than [0-9]+"):
-        train(settings_for(folder, out=folder / "small", vocab_size=290, character_coverage=1.0))
+def test_decode_takes_lists_and_arrays_and_leaves_control_tokens_out(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode_batch(["渡船 the ferry\n渡船開"])[0]
+    wanted = "渡船 the ferry\n渡船開"
+    kinds = (ids, ids.astype(np.int64), ids.tolist(), tuple(ids), iter(ids), np.insert(ids, 2, tokenizer.pad_id))
+    assert [tokenizer.decode(kind) for kind in kinds] == [wanted] * len(kinds)
+    assert tokenizer.decode([tokenizer.token_id(piece) for piece in CONTROL]) == ""
+    assert tokenizer.decode([]) == "" == tokenizer.decode(np.array([], dtype=np.uint32))
+    assert tokenizer.decode(encode(tokenizer, "𠮷")[:3]) == "\ufffd" * 3
+    for wrong in ([VOCAB_SIZE], [0, -1], np.array([2**32 - 1], dtype=np.uint32)):
+        with pytest.raises(IndexError, match=rf"no token has the id .*; there are {VOCAB_SIZE}"):
+            tokenizer.decode(wrong)
 
 
-def test_the_sample_is_by_language(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    chinese = settings_for(folder, out=folder / "zh", vocab_size=380)
-    chinese.sample_bytes = {"zh": 10**6}
-    assert train(chinese) == 0
-    sizes = {lang: sum(len(t.encode()) for t in texts) * 3 for lang, texts in SENTENCES.items()}
-    assert f"from {(sizes['zh-Hans'] + sizes['zh-Hant']) / 1e6:.1f} MB" in capsys.readouterr().out
-    only = load_tokenizer(folder / "zh")
-    assert len(encode(only, "渡船早上七点")) < 6
-    assert load_tokenizer(folder / "tokenizer").token_id("f") and only.token_id("船")
-    with pytest.raises(UserError, match="no token f"):  # learned from Chinese alone, it spells English in bytes
-        only.token_id("f")
-    with pytest.raises(UserError, match="no text to learn a tokenizer from"):
-        train(settings_for(folder, out=folder / "none", sample_bytes="{other: 100}"))
+def test_half_a_surrogate_pair_is_no_text(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        tokenizer.encode_batch(["good", "天\ud842 bad"])
 
 
-def test_bad_settings_are_named_together() -> None:
-    with pytest.raises(UserError, match="3 problem") as error:
-        load(TokenizerConfig, None, ["vocab_size=100", "sample_bytes={fr: 1}", "character_coverage=0.5"])
-    assert all(word in str(error.value) for word in ("vocab_size", "sample_bytes.fr", "character_coverage"))
-    with pytest.raises(UserError, match="no tokenizer here"):
-        load_tokenizer("nowhere")
+def test_names_of_tokens_are_readable(tokenizer: Tokenizer) -> None:
+    names = [tokenizer.token_text(i) for i in range(VOCAB_SIZE)]
+    assert all(name and name.isprintable() for name in names)
+    assert {*CONTROL, *PII_MASKS, " the", "的", "<0xE4>", "<0x0A>", "<0x00>", "…", "種"} <= set(names)
+    assert names[tokenizer.token_id("\n")] == "<0x0A>"
+    for text in ("的 the", "種種", PII_MASKS[1]):
+        assert "".join(names[i] for i in encode(tokenizer, text)) == text
+    assert [names[i] for i in encode(tokenizer, "𠮷")] == ["<0xF0>", "<0xA0>", "<0xAE>", "<0xB7>"]
+    for wrong in (-1, VOCAB_SIZE):
+        with pytest.raises(IndexError, match=f"no token has the id {wrong}"):
+            tokenizer.token_text(wrong)
+
+
+def test_token_bytes_are_the_models(folder: Path, tokenizer: Tokenizer) -> None:
+    assert tokenizer.vocab_size == VOCAB_SIZE and tokenizer.token_bytes.dtype == np.uint16
+    assert tokenizer.token_bytes.tolist() == [len(b) for b in Pieces(folder).token_bytes()]
+    assert tokenizer.token_bytes.tolist() == [
+        len(tokenizer.token_text(i).encode()) if tokenizer.token_bytes[i] > 1 else int(tokenizer.token_bytes[i])
+        for i in range(VOCAB_SIZE)
+    ]
+
+
+def test_the_fingerprint_is_of_the_whole_file(folder: Path, tokenizer: Tokenizer, copy: Path) -> None:
+    assert load_tokenizer(copy).fingerprint == tokenizer.fingerprint and len(tokenizer.fingerprint) == 16
+    other = write_tokenizer(copy, vocab_size=VOCAB_SIZE - 1)
+    assert load_tokenizer(other).fingerprint != tokenizer.fingerprint
+
+
+def test_no_tokenizer_says_how_to_make_one(tmp_path: Path, copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()  # not finished
+    for folder in (tmp_path / "nowhere", tmp_path, copy):
+        with pytest.raises(UserError, match="no tokenizer here; make it first: python -m mindllm.tokenizer train"):
+            load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -1, -500])
+def test_a_cut_model_file_is_named(copy: Path, size: int) -> None:
+    path = copy / "tokenizer.model"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises((RuntimeError, UserError), match="copy/tokenizer.model: |copy/token_bytes.npy: |no token "):
+        load_tokenizer(copy)
+
+
+def test_a_flipped_byte_is_found_or_changes_the_fingerprint(copy: Path, tokenizer: Tokenizer) -> None:
+    path = copy / "tokenizer.model"
+    good = path.read_bytes()
+    for place in range(0, len(good), 997):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
+        try:
+            found = load_tokenizer(copy)
+        except (RuntimeError, UserError) as error:
+            assert "copy" in str(error)
+        else:
+            assert found.fingerprint != tokenizer.fingerprint
+
+
+def test_damaged_byte_lengths_are_named(copy: Path) -> None:
+    path = copy / "token_bytes.npy"
+    lengths = np.load(path)
+    wrong = {
+        "float32 of shape": lengths.astype(np.float32),
+        r"shape \(459,\) where": lengths[1:],
+        r"shape \(1, 460\) where": lengths[None],
+        "cannot be read": np.array([{"a": 1}], dtype=object),
+    }
+    for cause, array in wrong.items():
+        np.save(path, array, allow_pickle=True)
+        with pytest.raises(RuntimeError, match=rf"copy/token_bytes.npy: .*{cause}.*make the tokenizer again"):
+            load_tokenizer(copy)
+    for content in (b"", b"nothing", b"\x93NUMPY\x01\x00"):
+        path.write_bytes(content)
+        with pytest.raises(RuntimeError, match="copy/token_bytes.npy: cannot be read"):
+            load_tokenizer(copy)
+    np.save(path, np.roll(lengths, 1))  # as many, but another tokenizer's
+    with pytest.raises(UserError, match="does not fit to token_bytes.npy beside it"):
+        load_tokenizer(copy)
+    path.unlink()
+    with pytest.raises(RuntimeError, match="copy/token_bytes.npy: cannot be read .*No such file"):
+        load_tokenizer(copy)
+
+
+def test_a_tokenizer_of_others_is_named(copy: Path) -> None:
+    (copy / "tokenizer.model").unlink()  # what is left is our twin: a tokenizer.json of no byte-level tokenizer
+    with pytest.raises(UserError, match="copy/tokenizer.json: "):
+        load_tokenizer(copy)
+    (copy / "tokenizer.json").write_text('{"version": "1.0"', encoding="utf-8")
+    with pytest.raises((UserError, RuntimeError), match="copy/tokenizer.json: "):
+        load_tokenizer(copy)

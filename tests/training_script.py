@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -30,6 +31,7 @@ KEEP_NOTHING = ("param_persistence_threshold", "max_live_parameters", "max_reuse
 SCATTERED = {"zero_optimization": {f"stage3_{name}": 0 for name in KEEP_NOTHING}}
 # One thread: with two, a step of this size takes ten times as long where other tests run beside it.
 TRAIN = {"batch_size": BATCH_SIZE, "warmup_steps": 1, "save_every": 100, "num_threads": 1, "deepspeed": SCATTERED}
+NUM_STEPS = 6  # of the longest run on `batches`
 SAMPLES = {"en": 13, "zh": 8}  # so that six batches of eight pass two epochs
 VALID, AT_MOST = {"web-en": 5, "web-zh": 3}, 4  # validation samples that write_inputs makes, and that are used
 
@@ -44,7 +46,11 @@ def train_jobs(folder: Path, jobs: list[dict[str, Any]], world: int = 1) -> list
 
 
 def command_lines(folder: Path, calls: list[dict[str, Any]], world: int = 1) -> list[dict[str, Any]]:
-    """Call `python -m mindllm.pretrain` with each call's `words` (and a SIGTERM at stop_at); returns code, out, err."""
+    """Call `python -m mindllm.pretrain` with each call's `words`; returns code, out, err, served of each.
+
+    stop_at: a SIGTERM at this step.  killed_at: it ends at this step, killed_in: in this function (its dotted name),
+    and nothing more is written.  served: for every step the tokens that this rank trained on.
+    """
     return _launch("cli", folder, calls, world)
 
 
@@ -69,7 +75,12 @@ def _launch(kind: str, folder: Path, jobs: list[dict[str, Any]], world: int) -> 
                 process.kill()  # one that waits for a lost one would wait for ever
         log.seek(0)
         assert codes == [0] * world, log.read()
-    found: list[dict[str, Any]] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return results(folder, rank=0)
+
+
+def results(folder: Path, rank: int) -> list[dict[str, Any]]:
+    """What one rank of the group that was started last in `folder` has found."""
+    found: list[dict[str, Any]] = json.loads((folder / f"results-{rank}.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -122,7 +133,7 @@ def batches(folder: Path, micro_batch_size: int) -> Any:
     from mindllm.shards import Shards
 
     sources = {name: Shards(folder / name / "train", SEQ_LEN) for name in SAMPLES}
-    return MixtureBatches(Mixture(sources, [PhaseConfig()], BATCH_SIZE, 1), BATCH_SIZE, micro_batch_size)
+    return MixtureBatches(Mixture(sources, [PhaseConfig()], BATCH_SIZE, NUM_STEPS, 1), BATCH_SIZE, micro_batch_size)
 
 
 def new_model(**changes: Any) -> Any:
@@ -177,19 +188,27 @@ def _command_line(call: dict[str, Any]) -> dict[str, Any]:
     from mindllm.cli import Verb, main
     from mindllm.mixture import MixtureBatches
 
-    feed = MixtureBatches.__call__
+    feed, served = MixtureBatches.__call__, {}
 
     def watched(self: MixtureBatches, step: int, rank: int, world: int) -> list[np.ndarray]:
         if step == call.get("stop_at") and rank == world - 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return feed(self, step, rank, world)
+        if step == call.get("killed_at"):
+            raise KeyboardInterrupt
+        served[step] = np.concatenate(found := feed(self, step, rank, world)).tolist()
+        return found
 
     out, err = io.StringIO(), io.StringIO()
     MixtureBatches.__call__ = watched  # type: ignore[method-assign]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    killed = (
+        mock.patch(call["killed_in"], side_effect=KeyboardInterrupt)
+        if "killed_in" in call
+        else contextlib.nullcontext()
+    )
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), killed:
         code = main("python -m mindllm.pretrain", Verb(pretrain.PretrainConfig, pretrain.pretrain), call["words"])
     MixtureBatches.__call__ = feed  # type: ignore[method-assign]
-    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "served": served}
 
 
 def _main(kind: str, folder: Path) -> None:
@@ -198,9 +217,8 @@ def _main(kind: str, folder: Path) -> None:
     rank, world, device = door.init_distributed()
     shutdown, door.shutdown = door.shutdown, lambda: None  # the group outlives the single run
     jobs = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
-    results = [_command_line(job) if kind == "cli" else _train(folder, job, rank, world, device) for job in jobs]
-    if rank == 0:
-        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    found = [_command_line(job) if kind == "cli" else _train(folder, job, rank, world, device) for job in jobs]
+    (folder / f"results-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     shutdown()
     sys.stdout.flush()
     os._exit(0)  # the end of the interpreter is torch's business (see engine.shutdown), and was seen to abort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +11,13 @@ from mindllm.tokenizer.special import CONTROL, MASKS, NUM_BYTES
 
 KINDS = ("sentencepiece", "byte-level", "enlarged")
 GROUPS = ("zh", "en", "other")
+# What a kind does not look at: such a key must have its default (vocab_size, which follows from the others: 0).
+UNUSED = {
+    "sentencepiece": ("base", "new_tokens"),
+    "byte-level": ("base", "new_tokens", "character_coverage"),
+    "enlarged": ("vocab_size", "split_digits"),
+}
+MAX_ENTRIES = 10_000_000
 
 
 @dataclass
@@ -20,9 +28,11 @@ class TokenizerConfig:
     characters), byte-level (BPE over bytes, as GPT-2's), enlarged (`base`, a byte-level tokenizer, and `new_tokens`
     more for Chinese; old ids stay).  base: a folder with vocab.json and merges.txt, or a name on the hub.  vocab_size:
     exact number of entries, special ones included (0 for enlarged: it follows).  sample_bytes: how much text is learned
-    from, at most, by language (zh, en, other, zh-Hans, zh-Hant) or language/source, the most exact one counts.
-    split_digits: every digit is a token.  max_memory_gb: refuse a sample that is estimated to need more (0: what the
-    machine has free).  seed: which documents are drawn.
+    from, at most, by language (zh, en, other, zh-Hans, zh-Hant) or language/source. A document counts for one key, the
+    most exact: zh-Hant/web, then zh/web, then zh-Hant, then zh; without a key it is not learned from.
+    character_coverage: share of the characters that become pieces, the rarest are written as bytes (sentencepiece,
+    enlarged).  split_digits: every digit is a token (sentencepiece, byte-level).  max_memory_gb: refuse a sample that
+    is estimated to need more (0: what the machine has free).  seed: which documents are drawn.
     """
 
     run: str = "runs/demo"
@@ -43,20 +53,46 @@ class TokenizerConfig:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each."""
-        fixed = 2 + len(CONTROL) + len(MASKS) + NUM_BYTES
         if self.kind not in KINDS:
             yield f"kind: {self.kind!r} is none of {', '.join(KINDS)}"
-        elif self.kind == "enlarged":
-            if not self.base or self.new_tokens < 1 or self.vocab_size:
-                yield "kind enlarged needs base and new_tokens; vocab_size follows from them and must be 0"
-        elif self.base or self.new_tokens:
-            yield "base and new_tokens are for kind enlarged only"
-        elif self.vocab_size <= fixed:
-            yield f"vocab_size: {self.vocab_size} leaves no room beside {fixed} special and byte tokens"
-        for key in self.sample_bytes:
-            if key.partition("/")[0] not in (*GROUPS, *LANGUAGES):
-                yield f"sample_bytes.{key}: write LANGUAGE or LANGUAGE/SOURCE, of {', '.join((*GROUPS, *LANGUAGES))}"
-        if not 0.9 <= self.character_coverage <= 1:
-            yield f"character_coverage: {self.character_coverage} is not in [.9, 1]"
-        if self.max_memory_gb < 0:
-            yield "max_memory_gb: must be 0 or more"
+        else:
+            yield from self._unused()
+            yield from self._sizes()
+        yield from self._sample()
+        if not 0.98 <= self.character_coverage <= 1:
+            yield f"character_coverage: {self.character_coverage} is not in [.98, 1]"
+        if not 0 <= self.max_memory_gb < float("inf"):
+            yield "max_memory_gb: must be a number of GB, 0 or more"
+
+    def _unused(self) -> Iterator[str]:
+        defaults = {f.name: f.default for f in dataclasses.fields(self)} | {"vocab_size": 0}
+        for key in UNUSED[self.kind]:
+            if getattr(self, key) != defaults[key]:
+                follows = "it follows from base and new_tokens and must be" if key == "vocab_size" else "leave it at"
+                yield f"{key}: does nothing for kind {self.kind}; {follows} {defaults[key]!r}"
+
+    def _sizes(self) -> Iterator[str]:
+        if self.kind == "enlarged":
+            if not self.base or not 1 <= self.new_tokens <= MAX_ENTRIES:
+                yield f"base and new_tokens (1 to {MAX_ENTRIES:,}): kind enlarged needs both"
+            return
+        fixed = (
+            len(CONTROL) + len(MASKS) + NUM_BYTES + (2 if self.kind == "sentencepiece" else 0)
+        )  # unknown, line break
+        if not fixed < self.vocab_size <= MAX_ENTRIES:
+            yield (f"vocab_size: {self.vocab_size} is not in [{fixed + 1}, {MAX_ENTRIES:,}]; "
+                   f"{fixed} are special and byte tokens")  # fmt: skip
+
+    def _sample(self) -> Iterator[str]:
+        if not self.sample_bytes:
+            yield "sample_bytes: names no language, so there is nothing to learn from"
+        for key, limit in self.sample_bytes.items():
+            language, slash, source = key.partition("/")
+            if language not in (*GROUPS, *LANGUAGES) or bool(slash) != bool(source):
+                yield f"sample_bytes.{key}: write LANGUAGE or LANGUAGE/SOURCE, of {', '.join(_languages())}"
+            if limit < 0:
+                yield f"sample_bytes.{key}: {limit} is less than 0"
+
+
+def _languages() -> list[str]:
+    return list(dict.fromkeys((*GROUPS, *LANGUAGES)))

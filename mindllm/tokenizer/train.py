@@ -1,29 +1,113 @@
-"""Verb train: learn a tokenizer from clean text, and write it for us and for Hugging Face."""
+"""Verb train: learn a tokenizer from clean text, and write it for us and for Hugging Face.
+
+The sample is counted, what learning will need is said and refused where the machine lacks it, then the kind's own
+function learns. tokenizer.json is the last of the tokenizer's files: a folder that has it, or the model that it is made
+from, is gone on with; a folder in which nothing has been learned yet is left empty by a refusal.
+"""
 
 from __future__ import annotations
 
-from mindllm.stage import Stage, atomic, require
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mindllm.config import UserError
+from mindllm.stage import Stage, atomic, hash_file, require
+from mindllm.tokenizer.bytelevel import train_byte_level
 from mindllm.tokenizer.config import TokenizerConfig
-from mindllm.tokenizer.fast import write_twin
-from mindllm.tokenizer.pieces import MODEL_FILE, train_model
-from mindllm.tokenizer.sample import draw
+from mindllm.tokenizer.encode import load_tokenizer
+from mindllm.tokenizer.estimate import Needs, estimate, free_memory, peak_memory, refuse_too_much
+from mindllm.tokenizer.fast import FAST_FILE, write_twin
+from mindllm.tokenizer.pieces import MAX_LINE_BYTES, MODEL_FILE, train_model
+from mindllm.tokenizer.sample import Sample, draw
+
+SETTINGS = (
+    "kind", "base", "new_tokens", "vocab_size", "sample_bytes", "character_coverage", "split_digits", "seed",
+)  # fmt: skip  # all that the tokenizer's bytes depend on, besides the text
 
 
 def train(config: TokenizerConfig) -> int:
     """Learn a tokenizer from clean text, and write it for us and for Hugging Face."""
     before = require(config.documents, "python -m data_pipeline refine CONFIG")
-    settings = {k: getattr(config, k) for k in ("kind", "base", "new_tokens", "vocab_size", "sample_bytes",
-                                                "character_coverage", "split_digits", "seed")}  # fmt: skip
-    stage = Stage(config.out, "tokenizer", settings, {"documents": before["hash"]})
+    settings = {key: getattr(config, key) for key in SETTINGS}
+    stage = Stage(config.out, "tokenizer", settings, {"documents": before["hash"], **_base_files(config)})
     if not stage.start(config.force):
         return 0
-    lines, chosen = draw(config)
-    print(f"tokenizer: learning {config.vocab_size} pieces from {chosen / 1e6:.1f} MB, about "
-          f"{0.1 + chosen * 22e-9:.1f} GB of memory and {1 + chosen * 0.3e-6:.0f} s", flush=True)  # fmt: skip
-    with atomic(stage.folder / MODEL_FILE) as path:
-        path.write_bytes(
-            train_model(lines, config.vocab_size, config.character_coverage, split_digits=config.split_digits)
-        )
-    write_twin(stage.folder)
-    stage.finish(**{"in": chosen, "out": config.vocab_size, "unit": "bytes -> pieces"})
+    with _nothing_left_of_a_refusal(stage.folder):
+        sample = draw(config)
+        sample.print_table()
+        needs = _announce(config, sample)
+        measured = _learn(stage.folder, sample, config)
+    tokenizer = load_tokenizer(stage.folder)
+    if config.vocab_size and tokenizer.vocab_size != config.vocab_size:
+        raise RuntimeError(f"{stage.folder}: {tokenizer.vocab_size} entries were made of {config.vocab_size}")
+    counts = {"sample": sample.counts(), "cut_lines": sample.cut_lines, "estimate": vars(needs), "measured": measured}
+    stage.finish(**{"in": sample.taken_bytes, "out": tokenizer.vocab_size, "unit": "bytes -> pieces", **counts})
     return 0
+
+
+def _announce(config: TokenizerConfig, sample: Sample) -> Needs:
+    """Print what learning will need; raise UserError where there is less memory."""
+    size, planned = config.vocab_size or config.new_tokens, sample.planned()
+    needs = estimate(config.kind, planned, size)
+    print(f"tokenizer: learning {size:,} pieces from {sample.planned_bytes / 1e6:.1f} MB, about {needs}", flush=True)
+    refuse_too_much(config.kind, planned, size, config.max_memory_gb, free_memory())
+    return needs
+
+
+def _learn(folder: Path, sample: Sample, config: TokenizerConfig) -> dict[str, Any]:
+    """Make the tokenizer's files where they are not there yet. What it took, if so; {} if they are."""
+    pieces = config.kind == "sentencepiece"
+    if (folder / (MODEL_FILE if pieces else FAST_FILE)).exists():
+        print(f"tokenizer: {folder} holds what was learned before; going on with it", flush=True)
+        for _ in sample:  # only to count what it was learned from
+            pass
+        if pieces:
+            write_twin(folder)
+        return {}
+    start, start_cpu = time.perf_counter(), time.process_time()
+    _learner(config.kind)(folder, iter(sample), config)
+    took = Needs(peak_memory(), round(time.process_time() - start_cpu, 1))
+    seconds = round(time.perf_counter() - start, 1)
+    print(f"tokenizer: learned from {sample.taken_bytes / 1e6:.1f} MB, with {took}, {seconds:.0f} s by the clock")
+    if sample.cut_lines:
+        print(f"tokenizer: {sample.cut_lines:,} lines of more than {MAX_LINE_BYTES:,} bytes were cut", flush=True)
+    return {**vars(took), "wall_seconds": seconds}
+
+
+def _learner(kind: str) -> Callable[[Path, Iterator[str], TokenizerConfig], None]:
+    if kind == "sentencepiece":
+        return _train_pieces
+    if kind == "byte-level":
+        return train_byte_level
+    from mindllm.tokenizer.enlarge import train_enlarged  # slow: it can ask the hub
+
+    return train_enlarged
+
+
+def _train_pieces(folder: Path, lines: Iterator[str], config: TokenizerConfig) -> None:
+    model = train_model(lines, config.vocab_size, config.character_coverage, split_digits=config.split_digits)
+    with atomic(folder / MODEL_FILE) as path:
+        path.write_bytes(model)
+    write_twin(folder)
+
+
+def _base_files(config: TokenizerConfig) -> dict[str, Any]:
+    """What a base in a folder holds, so that another one is seen; of a base on the hub the name has to do."""
+    names = ("vocab.json", "merges.txt", "tokenizer.json")
+    files = {name: Path(config.base) / name for name in names if config.base and (Path(config.base) / name).exists()}
+    return {"base": {name: hash_file(path) for name, path in files.items()}} if files else {}
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
+    """Where the user has to change the config, the folder must not insist on the old one: if nothing was learned, its
+    plan goes."""
+    try:
+        yield
+    except UserError:
+        if [path.name for path in folder.iterdir()] == ["plan.json"]:
+            (folder / "plan.json").unlink()
+        raise
