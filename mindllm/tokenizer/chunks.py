@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -70,7 +69,7 @@ class Chunks(dict[str, bytes]):
                 whole[number] = text
             else:
                 cut[number] = parts
-        unknown = [chunk for chunk in dict.fromkeys(chain.from_iterable(cut.values())) if chunk not in self]
+        unknown = [chunk for chunk in set().union(*cut.values()) if chunk not in self]  # in any order
         self.update(zip(unknown, map(_packed, self._encode_all(unknown)), strict=True))
         found = {
             number: np.frombuffer(b"".join(map(self.__getitem__, parts)), np.uint32) for number, parts in cut.items()
