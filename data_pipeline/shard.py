@@ -31,7 +31,7 @@ from mindllm.stage import Stage, require, write_json
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 
 WORK = ".work"  # no source can have this name
-LITTLE = 1 << 24  # tokens: below, gathering takes less time than workers to start
+LITTLE = 1 << 24  # tokens: below, reading them takes less time than workers to start
 
 
 def shard(config: DataConfig) -> int:
@@ -75,11 +75,15 @@ def make_shards(
         write_json(work / SOURCES / f"{name}.json", summary["stretches"])
     extra = extra_clusters(sources, settings)
     plans = list(list_files(sources, settings, bool(extra)))
-    if sum(plan.tokens for plan in plans) < LITTLE:
-        where = replace(where, engine=workers.LOCAL, num_workers=1, address="")
+    where = engine_for(sum(plan.tokens for plan in plans), where)
     gather = functools.partial(gather_file, work=work, out=out, vocab_size=tokenizer.vocab_size, extra=extra)
     records = workers.run_all(gather, plans, where, "shards: gather")
     return _complete(plans, records, out, tokenizer)
+
+
+def engine_for(tokens: int, where: workers.WorkersConfig) -> workers.WorkersConfig:
+    """Where so many tokens are read: in this process where they are few, else as the user says."""
+    return where if tokens >= LITTLE else replace(where, engine=workers.LOCAL, num_workers=1, address="")
 
 
 def _complete(
@@ -101,8 +105,8 @@ def _complete(
     return metas
 
 
-def _summary(metas: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
-    return {name: {k: meta[k] for k in COUNTS} for name, meta in metas.items()}
+def _summary(metas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {k: meta[k] for k in (*COUNTS, "fingerprint")} for name, meta in metas.items()}
 
 
 def _print(metas: dict[str, dict[str, Any]]) -> None:

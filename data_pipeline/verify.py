@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline import workers
 from data_pipeline.config import DataConfig
-from data_pipeline.shard import LITTLE
+from data_pipeline.shard import engine_for
 from data_pipeline.tokens.encode import tokenizer_of
 from data_pipeline.tokens.runs import SPLITS
+from mindllm.config import UserError
 from mindllm.shard_faults import Checked, check_bytes, check_file, check_meta
 from mindllm.shard_files import COUNTS, META
 from mindllm.stage import require
@@ -38,6 +38,12 @@ def verify(config: DataConfig) -> int:
     folder = config.folder("shards")
     stage = require(folder, "python -m data_pipeline shard CONFIG")
     tokenizer = load_tokenizer(config.shard.tokenizer)
+    written_with = stage.get("inputs", {}).get("tokenizer", tokenizer.fingerprint)
+    if written_with != tokenizer.fingerprint:
+        raise UserError(
+            f"{folder} was written with tokenizer {written_with}, and {tokenizer.folder} is "
+            f"{tokenizer.fingerprint}; name the one that it was written with (shard.tokenizer=...)"
+        )
     metas, faults = _look_at_metas(folder, stage, tokenizer)
     faults += _look_at_files(metas, tokenizer, config.workers)
     for fault in faults:
@@ -70,12 +76,17 @@ def _differences(path: Path, meta: dict[str, Any] | None, stage: dict[str, Any],
     expected = _sources(stage).get(path.relative_to(folder).as_posix())
     if expected is None:
         return [f"{path}: {folder / META} does not name it"]
-    wrong = [key for key in COUNTS if meta and meta[key] != expected.get(key)]
-    return [f"{path / META}: {key} {meta[key]}, but {folder / META} says {expected.get(key)}" for key in wrong if meta]
+    if meta is None:
+        return []
+    known = [key for key in (*COUNTS, "fingerprint") if key in expected]  # older stages do not name the fingerprint
+    wrong = [key for key in known if meta[key] != expected[key]]
+    wrong = [key for key in wrong if key in COUNTS] or wrong  # other counts: another fingerprint, too
+    here, there = (", ".join(f"{key} {values[key]}" for key in wrong) for values in (meta, expected))
+    return [f"{path / META}: {here}, but {folder / META} says {there}"] if wrong else []
 
 
-def _sources(stage: dict[str, Any]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = stage.get("counts", {}).get("sources", {})
+def _sources(stage: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = stage.get("counts", {}).get("sources", {})
     return found
 
 
@@ -86,8 +97,7 @@ def _look_at_files(metas: dict[Path, dict[str, Any]], tokenizer: Tokenizer, wher
         for file in meta["files"]
     ]
     task = functools.partial(look, tokenizer=str(tokenizer.folder), fingerprint=tokenizer.fingerprint)
-    if sum(meta["tokens"] for meta in metas.values()) < LITTLE:
-        where = replace(where, engine=workers.LOCAL, num_workers=1, address="")
+    where = engine_for(sum(meta["tokens"] for meta in metas.values()), where)
     checked = workers.run_all(task, items, where, "verify")
     faults = [line for found in checked for line in found.faults]
     for path, meta in metas.items():

@@ -30,7 +30,7 @@ from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS
 from mindllm.models.mindllm import MindLLMConfig
-from mindllm.shards import Shards
+from mindllm.shards import Shards, stacked
 from mindllm.stage import Stage, differences, indented, require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 from mindllm.train import NextToken, TrainConfig, train, write_config
@@ -114,7 +114,7 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
     record = json.loads(json.dumps(mixture.record()))
     prints = training_data.fingerprints
     inputs = {"sources": prints(sources), "valid": prints(valid), "tokenizer": tokenizer.fingerprint}
-    stage = Stage(out, "pretrain", identity(config), inputs)
+    stage = Stage(out, "pretrain", identity(config), inputs, place="out=... (or run=...)")
     if not _start(stage, record, config, rank):
         return 0
     torch.manual_seed(config.train.seed)
@@ -126,8 +126,9 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         _print_start(config, model.num_parameters(), world, device)
         if not valid:
             print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
+    batches = MixtureBatches(mixture, batch_size, config.train.micro_batch_size, tokenizer.vocab_size)
     result = train(
-        model, MixtureBatches(mixture, batch_size, config.train.micro_batch_size), config.train, out,
+        model, batches, config.train, out,
         rank=rank, world=world, device=device,
         fingerprints={"model": asdict(config.model), "data": record, "world": world},
         flops_per_token=_flops(config, model.num_parameters()),
@@ -217,7 +218,7 @@ def validator(
             nats, tokens, text = 0.0, 0, 0
             for start in range(0, len(mine), size):
                 part = mine[start : start + size]
-                batch = next_token.prepare(np.stack([shards[min(k, count - 1)].tokens for k in part]), device)
+                batch = next_token.prepare(stacked([shards[min(k, count - 1)] for k in part], len(token_bytes)), device)
                 labels = batch["labels"].cpu().numpy().copy()
                 if part[-1] >= count:
                     labels[-1] = IGNORED  # a repeat that only fills up this rank's part

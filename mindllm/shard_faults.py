@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # whoever only reads tokens needs no tokenizer
     from mindllm.tokenizer import Tokenizer
 
 BLOCK = 1 << 22  # tokens, or ends, that are looked at together
-_NAME = re.compile(r"[0-9]{5}")
+_NAME = re.compile(r"[0-9]{5}|[1-9][0-9]{5,8}")  # from 100,000 files on, names have a digit more
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("dtype", "tokenizer", "fingerprint"), str),
     **dict.fromkeys(("vocab_size", *COUNTS), int),
@@ -53,12 +53,12 @@ def check_meta(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[s
     try:
         meta = read_json(path)
     except RuntimeError as error:
-        return None, [str(error)]
+        return None, [f"{path}: damaged ({error.__cause__})"]
     if meta is None:
         return None, [f"{path}: missing; the folder was never complete, or has lost it"]
-    misshapen = list(_misshapen(meta))
-    if misshapen:
-        return None, [f"{path}: {problem}" for problem in misshapen]
+    problems = list(misshapen(meta))
+    if problems:
+        return None, [f"{path}: {problem}" for problem in problems]
     faults = [f"{path}: {problem}" for problem in _contradictions(meta, tokenizer)]
     named = {META, *(f"{f['name']}.{kind}" for f in meta["files"] for kind in ("bin", "ends"))}
     for stranger in sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".ends") and p.name not in named):
@@ -67,7 +67,7 @@ def check_meta(folder: Path, tokenizer: Tokenizer | None = None) -> tuple[dict[s
     return meta, faults
 
 
-def _misshapen(meta: Any) -> Iterator[str]:
+def misshapen(meta: Any) -> Iterator[str]:
     """Keys that are absent, or hold values of another kind."""
     if not isinstance(meta, dict):
         yield "holds no keys and values"
@@ -100,7 +100,7 @@ def _contradictions(meta: dict[str, Any], tokenizer: Tokenizer | None) -> Iterat
     if meta["dtype"] != dtype:
         yield f"dtype {meta['dtype']}, but a vocabulary of {meta['vocab_size']} is written as {dtype}"
     names = [f["name"] for f in meta["files"]]
-    if sorted(set(names)) != names:
+    if sorted(set(names), key=int) != names:
         yield f"files {', '.join(names[:5])} are not in order, or named twice"
     for key in ("tokens", "documents"):
         if (total := sum(f[key] for f in meta["files"])) != meta[key]:
@@ -134,7 +134,7 @@ def check_file(folder: Path, meta: dict[str, Any], number: int, tokenizer: Token
     found = _Tokens(meta["vocab_size"], known, _first_eos(bin_path, dtype, ends) if known is None else known.eos_id)
     for begin, block in _blocks(bin_path, dtype):
         found.look(begin, block, ends)
-    faults = [*_check_hash(found.hash, file["hash"]), *found.faults()]
+    faults = list(_check_hash(found.hash, file["hash"])) or list(found.faults())  # what damage looks like is no news
     return Checked([f"{bin_path}: {p}" for p in faults] + [f"{ends_path}: {p}" for p in ends_faults], found.num_bytes)
 
 
@@ -142,6 +142,8 @@ def check_bytes(folder: Path, meta: dict[str, Any], checked: list[Checked], toke
     """Whether the bytes of text behind all tokens are as many as meta.json says."""
     total = sum(c.num_bytes for c in checked)
     if tokenizer is None or not _written_with(meta, tokenizer) or total == meta["bytes"]:
+        return []
+    if any(c.faults for c in checked):  # a damaged file stands for other bytes: its own fault says so
         return []
     return [f"{folder / META}: bytes {meta['bytes']}, but the tokens stand for {total} bytes of text"]
 
@@ -170,7 +172,10 @@ def _check_ends(path: Path, file: dict[str, Any]) -> Iterator[str]:
             first_wrong = begin + int(wrong[0])
         num_wrong += len(wrong)
         last = int(block[-1])
-    yield from _check_hash(digest, file["ends_hash"])
+    damaged = list(_check_hash(digest, file["ends_hash"]))
+    if damaged:
+        yield from damaged
+        return
     if num_wrong:
         yield f"ends do not grow: document {first_wrong} does not end after the one before it ({num_wrong} such)"
     if last != file["tokens"]:

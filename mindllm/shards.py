@@ -9,13 +9,14 @@ for each map keeps a file open.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mindllm.shard_faults import list_faults
+from mindllm.config import RunFailed
+from mindllm.shard_faults import list_faults, misshapen
 from mindllm.shard_files import META
 from mindllm.shard_files import ShardWriter as ShardWriter
 from mindllm.shard_files import token_dtype as token_dtype
@@ -24,6 +25,7 @@ from mindllm.stage import read_json
 if TYPE_CHECKING:  # whoever only reads tokens needs no tokenizer
     from mindllm.tokenizer import Tokenizer
 
+AGAIN = "make the shards again: python -m data_pipeline shard CONFIG force=true"
 MAX_MAPS = 256  # systems allow some 1000 open files
 _DOCUMENTS = 1 << 16  # whose ends are read at a time
 
@@ -37,7 +39,7 @@ class Sample(NamedTuple):
 
 class Shards:
     """A complete shard folder as a sequence of samples: `shards[k]` is tokens [k * seq_len, (k + 1) * seq_len] of the
-    stream, both ends included.
+    stream, both ends included. Opening raises RunFailed where something is damaged or missing.
 
     Consecutive samples share one token, so that every token but the first is predicted exactly once an epoch; the last
     tokens that fill no sample are left over. `len` is the number of samples.
@@ -45,10 +47,7 @@ class Shards:
 
     def __init__(self, folder: str | Path, seq_len: int = 0, source: str = ""):
         self.folder, self.seq_len = Path(folder), seq_len
-        meta = read_json(self.folder / META)
-        if meta is None:
-            raise RuntimeError(f"{self.folder}: no complete token shards here (no meta.json); run the shard stage")
-        self.meta: dict[str, Any] = meta
+        self.meta = meta = _read_meta(self.folder)
         self.source = source or self.folder.parent.name
         self.num_tokens: int = meta["tokens"]
         self.num_documents: int = meta["documents"]
@@ -117,16 +116,48 @@ class Shards:
                     yield f, max(0, start - begin), min(stop, end) - begin
 
     def _look(self, file: dict[str, Any], kind: str, num_bytes: int) -> _File:
-        """A file, seen to have its size. Raises RuntimeError where it has not."""
+        """A file, seen to have its size. Raises RunFailed where it has not."""
         path = self.folder / f"{file['name']}.{kind}"
         try:
             found = path.stat()
         except FileNotFoundError:
-            raise RuntimeError(f"{path}: missing, though meta.json names it; run the shard stage again") from None
+            raise RunFailed(f"{path}: missing, though meta.json names it; {AGAIN}") from None
         if found.st_size != num_bytes:
-            problem = f"{found.st_size} bytes instead of {num_bytes}"
-            raise RuntimeError(f"{path}: {problem}; damaged, run the shard stage again")
+            raise RunFailed(f"{path}: {found.st_size} bytes instead of {num_bytes}; damaged, {AGAIN}")
         return _File(str(path), num_bytes, found.st_ino, found.st_mtime_ns)
+
+
+def stacked(samples: Sequence[Sample], vocab_size: int = 0) -> np.ndarray:
+    """int64 (num_samples, seq_len + 1): the tokens of samples of one length.
+
+    Raises RunFailed, which names the source, for an id that a vocabulary of this size (0: not looked at) does not have:
+    the model would stop with an IndexError, which names nothing. slow: one maximum.
+    """
+    tokens = np.stack([sample.tokens for sample in samples])
+    if vocab_size and (worst := int(tokens.max())) >= vocab_size:
+        source = samples[int(tokens.max(axis=1).argmax())].source
+        raise RunFailed(
+            f"source {source}: token id {worst}, beyond the vocabulary of {vocab_size}; its shards are damaged "
+            "(python -m data_pipeline verify CONFIG says where)"
+        )
+    return tokens
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    """The meta.json of a complete folder. Raises RunFailed for one that is absent or damaged."""
+    path = folder / META
+    try:
+        meta = read_json(path)
+    except RuntimeError as error:
+        raise RunFailed(f"{path}: damaged ({error.__cause__}); {AGAIN}") from error
+    if meta is None:
+        raise RunFailed(
+            f"{folder}: no complete token shards here (no meta.json); run the shard stage, with force=true where it "
+            "has been done before"
+        )
+    for problem in misshapen(meta):
+        raise RunFailed(f"{path}: damaged ({problem}); {AGAIN}")
+    return dict(meta)
 
 
 class _File(NamedTuple):

@@ -25,17 +25,22 @@ from mindllm.config import UserError
 
 _VERSIONED = tuple(
     "ahocorasick_rs deepspeed fastwarc lm_eval numpy opencc pyarrow rensa resiliparse scikit-learn selectolax"
-    " sentencepiece torch transformers".split()
+    " sentencepiece tokenizers torch transformers".split()
 )
 _SAMPLED_BYTES = 1 << 20
 _CLEARING = {"hash": "clearing"}  # the plan of a folder that is being emptied: what is left in it is good for nothing
 
 
 class Stage:
-    """One output folder and the plan it is made from. `start()`: is there work?  `finish()`: mark it complete."""
+    """One output folder and the plan it is made from. `start()`: is there work?  `finish()`: mark it complete.
 
-    def __init__(self, folder: str | Path, name: str, config: dict[str, Any], inputs: dict[str, Any]):
-        self.folder, self.name = Path(folder), name
+    place: what a user writes to choose another folder, for messages.
+    """
+
+    def __init__(
+        self, folder: str | Path, name: str, config: dict[str, Any], inputs: dict[str, Any], place: str = "run=..."
+    ):
+        self.folder, self.name, self._place = Path(folder), name, place
         plan = {"stage": name, "config": config, "inputs": inputs}
         self.plan = json.loads(json.dumps(plan))  # tuples become lists, as on disk
         self.plan["hash"] = hash_json(self.plan)
@@ -107,8 +112,8 @@ class Stage:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             problem = f"cannot make {self.folder} ({error.strerror})"
-            raise UserError(f"{self.name}: {problem}; choose another run=... folder") from None
-        if any(not _is_temporary(path) for path in self.folder.iterdir()):
+            raise UserError(f"{self.name}: {problem}; choose another {self._place} folder") from None
+        if any(not is_temporary(path) for path in self.folder.iterdir()):
             raise UserError(f"{self.name}: {self.folder} holds files that no stage of ours has written; choose another")
 
     def _clear(self) -> None:
@@ -121,7 +126,7 @@ class Stage:
     def _difference(self) -> str:
         head = f"{self.name}: {self.folder} was made from something else (there -> now):"
         lines = indented(self.changes())
-        return "\n".join([head, lines, "Add force=true to recompute it, or choose another run=... folder."])
+        return "\n".join([head, lines, f"Add force=true to recompute it, or choose another {self._place} folder."])
 
 
 def require(folder: str | Path, maker: str) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; renamed onto `path`, synced, if the block ends well, else removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # see _is_temporary
+    temporary = path.with_name(f".{path.name}.tmp")  # see is_temporary
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -212,7 +217,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _is_temporary(path: Path) -> bool:
+def is_temporary(path: Path) -> bool:
     """Whether a killed `atomic` has left this file: it may be deleted at any time."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 

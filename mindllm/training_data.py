@@ -18,16 +18,17 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from mindllm.checkpoint import Progress, latest, read_progress
-from mindllm.config import UserError
+from mindllm.config import RunFailed, UserError
 from mindllm.mixture import Mixture
-from mindllm.mixture.order import SHARES
+from mindllm.mixture.order import percent
 from mindllm.mixture.past import past_differences
-from mindllm.shards import Shards
+from mindllm.shards import AGAIN, Shards
 from mindllm.stage import Stage, differences, indented, read_json, write_json
 from mindllm.tokenizer import Tokenizer
 
 MAY_CHANGE = ("config.phases", "inputs.sources", "inputs.valid")  # parts of a run's plan, where its past stays the same
 RECORD = "mixture.json"
+_OTHERS = "choose another out=... folder, or force=true to train anew."
 
 
 def open_sources(
@@ -35,12 +36,12 @@ def open_sources(
 ) -> dict[str, Shards]:
     """The sources of shard folders (by prefix: "" or what goes before a source's name) with a sample of `split`.
 
-    show: say which sources are too short. Raises UserError for shards that another tokenizer made, and for two sources
-    of one name.
+    show: say which sources are too short. Raises UserError for shards that another tokenizer made, for two sources of
+    one name, and for text to train on that has two names; RunFailed where the folders do not hold what they should.
     """
     found: dict[str, Shards] = {}
     for prefix, folder in folders.items():
-        for path in sorted(p.parent for p in Path(folder).glob(f"*/{split}/meta.json")):
+        for path in _listed(Path(folder), split):
             name = f"{prefix}-{path.parent.name}" if prefix else path.parent.name
             if name in found:
                 raise UserError(
@@ -53,7 +54,41 @@ def open_sources(
         if show and len(shards) == 0:
             short = f"{shards.num_tokens} tokens, less than one sample of {seq_len}"
             print(f"{split}: source {name} has {short}; left out", flush=True)
-    return {name: shards for name, shards in found.items() if len(shards)}
+    found = {name: shards for name, shards in found.items() if len(shards)}
+    if split == "train":  # text that is held out is only read once, and may well be the same
+        _check_twins(found)
+    return found
+
+
+def _listed(folder: Path, split: str) -> list[Path]:
+    """The sources' folders of a split. Raises RunFailed where they are not those that the shard stage has completed."""
+    path = folder / "meta.json"
+    stage = read_json(path) or {}
+    named = (stage.get("counts") or {}).get("sources")
+    if named is None:  # not written by the shard stage, or by an older one
+        return sorted(found.parent for found in folder.glob(f"*/{split}/meta.json"))
+    expected = sorted(folder / name for name in named if name.endswith(f"/{split}"))
+    for source in expected:
+        if not (source / "meta.json").is_file():
+            raise RunFailed(f"{source}: not there, or not complete, though {path} names it; {AGAIN}")
+    for stranger in sorted({found for found in folder.glob(f"*/{split}") if found.is_dir()} - set(expected)):
+        raise RunFailed(
+            f"{stranger}: {path} does not name it; move it away (text of another run comes in with more_shards), "
+            f"or {AGAIN}"
+        )
+    return expected
+
+
+def _check_twins(sources: Mapping[str, Shards]) -> None:
+    """Raises UserError where two names stand for the same tokens: they would be read twice as often as is counted."""
+    first: dict[str, Shards] = {}
+    for shards in sources.values():
+        other = first.setdefault(shards.fingerprint, shards)
+        if other is not shards:
+            raise UserError(
+                f"{shards.folder} and {other.folder} hold the same tokens (sources {shards.source} and "
+                f"{other.source}), so they would be repeated unseen; leave one of them out of shards and more_shards"
+            )
 
 
 def _check_tokenizer(shards: Shards, tokenizer: Tokenizer) -> None:
@@ -77,22 +112,46 @@ def start(stage: Stage, record: dict[str, Any], force: bool, accept: bool) -> bo
     if force or not stage.differs_only_in(MAY_CHANGE):
         return stage.start(force)
     progress = newest_progress(stage.folder)
-    where = f"up to step {progress.step}, its newest checkpoint," if progress.step else "so far"
-    others = "choose another out=... folder, or force=true to train anew."
-    past = past_differences(progress.fingerprints["data"], record, progress.step) if progress.step else []
+    _check_past(stage, progress, record)
+    if not accept:
+        goes_on = (
+            f"What was served up to step {progress.step}, its newest checkpoint, stays the same. Add accept_data=true "
+            "to go on from there"
+            if progress.step
+            else "It has no checkpoint yet. Add accept_data=true to begin it again with the new data"
+        )
+        raise UserError(
+            f"{stage.name}: {stage.folder} was begun with other data (there -> now):\n{indented(stage.changes())}\n"
+            f"{goes_on}, {_OTHERS}"
+        )
+    return stage.start(may_change=MAY_CHANGE)
+
+
+def _check_past(stage: Stage, progress: Progress, record: dict[str, Any]) -> None:
+    """Raises UserError where a run cannot go on with other data, whether or not the user accepts it."""
+    changes = f"with other data (there -> now):\n{indented(stage.changes())}"
+    if progress.step >= record["num_steps"] or (stage.folder / "meta.json").exists():
+        raise UserError(
+            f"{stage.name}: {stage.folder} has been trained to its last step, {record['num_steps']}, {changes}\n"
+            f"Nothing can be taken in any more; {_OTHERS}"
+        )
+    if not progress.step:
+        return
+    data = progress.fingerprints.get("data")
+    if data is None or data.get("rules") != record["rules"]:
+        raise UserError(
+            f"{stage.name}: {stage.folder} was begun {changes}\nIts newest checkpoint, at step {progress.step}, is "
+            "of another version of this program, so nobody can tell whether what was served stays the same; " + _OTHERS
+        )
+    past = past_differences(data, record, progress.step)
     if past:
+        where = f"up to step {progress.step}, its newest checkpoint,"
         raise UserError(
             f"{stage.name}: what {stage.folder} was trained on {where} would change (there -> now):\n{indented(past)}\n"
             "What was served cannot be taken back, with accept_data=true neither. Leave those phases and their sources "
             f"as they were: give the last of them until_step: {progress.step} (or more), and let the new text begin in "
-            f"a phase after it. Or {others}"
+            f"a phase after it. Or {_OTHERS}"
         )
-    if not accept:
-        raise UserError(
-            f"{stage.name}: {stage.folder} was begun with other data (there -> now):\n{indented(stage.changes())}\n"
-            f"What was served {where} stays the same. Add accept_data=true to go on from there, {others}"
-        )
-    return stage.start(may_change=MAY_CHANGE)
 
 
 def newest_progress(folder: Path) -> Progress:
@@ -132,7 +191,11 @@ def print_mixture(mixture: Mixture) -> None:
     for row in mixture.table():
         if row.note:
             print(f"mixture: {row.source}: {row.note}", flush=True)
-    if len(mixture.phases) > 1:
+    for number, phase in enumerate(mixture.phases):
+        if phase.from_step >= mixture.num_steps:
+            where = f"begins at step {phase.from_step}, and the run ends at step {mixture.num_steps}"
+            print(f"mixture: phases.{number} {where}; it does nothing", flush=True)
+    if len(mixture.phases) > 1 or mixture.phases[0].listing or mixture.phases[0].anneal_to:
         console.print(_phase_table(mixture))
 
 
@@ -141,16 +204,12 @@ def _phase_table(mixture: Mixture) -> Table:
     for number, phase in enumerate(mixture.phases):
         until = min(phase.until_step or mixture.num_steps, mixture.num_steps)
         steps = f"{phase.from_step:,} to {until:,}" if phase.from_step < until else f"from {phase.from_step:,}: none"
-        shares = ", ".join(f"{name} {_percent(share)}" for name, share in phase.shares.items())
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in phase.shares.items())
         if phase.anneal_to:
-            shares += " -> " + ", ".join(f"{name} {_percent(share)}" for name, share in phase.anneal_to.items())
+            shares += " -> " + ", ".join(f"{name} {percent(share)}" for name, share in phase.anneal_to.items())
         order = f"{phase.order}, {phase.blocked_share:.0%} blocked" if phase.blocked_share else phase.order
         table.add_row(f"{number}", steps, order, escape(shares))
     return table
-
-
-def _percent(share: int) -> str:
-    return f"{share / SHARES:.1%}"
 
 
 def _short(count: int) -> str:

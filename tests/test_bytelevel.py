@@ -24,10 +24,10 @@ from mindllm.tokenizer.bytelevel import (
     ByteLevel,
     Splitting,
     byte_names,
+    bytes_of,
     make,
     name_of,
     read_splitting,
-    text_of,
     train_byte_level,
     write_byte_level,
 )
@@ -192,7 +192,7 @@ def test_names_of_bytes_are_those_of_the_library() -> None:
     text = "".join(map(chr, range(0x250))) + "中國国🙂"
     split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
     assert name_of(text) == "".join(part for part, _ in split)
-    assert text_of(name_of(bytes(range(256)))) == bytes(range(256))
+    assert bytes_of(name_of(bytes(range(256)))) == bytes(range(256))
 
 
 @pytest.mark.parametrize("splitting", [Splitting(), Splitting(digits=True), Splitting(""), Splitting("", True)])

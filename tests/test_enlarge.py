@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from mindllm.config import UserError
 from mindllm.text import HAN, PII_MASKS, scripts
 from mindllm.tokenizer import Tokenizer
-from mindllm.tokenizer.bytelevel import ByteLevel, text_of
+from mindllm.tokenizer.bytelevel import ByteLevel, bytes_of
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.enlarge import train_enlarged
 from mindllm.tokenizer.special import CONTROL, EOS
@@ -90,13 +90,13 @@ def test_every_new_token_is_what_its_text_becomes(root: Path, tokenizer: Tokeniz
     """But for two bytes of three, which are no text: rarer characters are written with them."""
     model, prefixes = ByteLevel(root / "out"), 0
     for i, name in list(enumerate(model.names()))[NUM_BASE : NUM_BASE + NUM_NEW]:
-        if len(text_of(name)) == 2:
+        if len(bytes_of(name)) == 2:
             prefixes += 1
         else:
-            assert encode(tokenizer, text_of(name).decode()) == [i] == model.encode(text_of(name).decode())
-            assert CHINESE.match(text_of(name).decode())
+            assert encode(tokenizer, bytes_of(name).decode()) == [i] == model.encode(bytes_of(name).decode())
+            assert CHINESE.match(bytes_of(name).decode())
     assert 0 < prefixes < 400
-    words = {text_of(n).decode() for n in model.names()[NUM_BASE:-30] if len(text_of(n)) > 3}
+    words = {bytes_of(n).decode() for n in model.names()[NUM_BASE:-30] if len(bytes_of(n)) > 3}
     assert any(scripts(word).simplified for word in words) and any(scripts(word).traditional for word in words)
 
 
@@ -145,8 +145,8 @@ def test_what_tokens_replace_is_what_the_base_gave(
     assert offsets.dtype == np.int64 and ids.dtype == np.int32
     for i, name in enumerate(names[NUM_BASE:]):
         old = ids[offsets[i] : offsets[i + 1]].tolist()
-        raw = text_of(name)
-        assert b"".join(text_of(names[j]) for j in old) == raw
+        raw = bytes_of(name)
+        assert b"".join(bytes_of(names[j]) for j in old) == raw
         if len(raw) != 2:
             assert old == base.encode(raw.decode()).ids
 
@@ -170,7 +170,7 @@ def test_the_same_lines_give_the_same_bytes(root: Path) -> None:
 
 def test_only_chinese_lines_are_learned_from(tmp_path: Path) -> None:
     folder = enlarge(tmp_path, LINES * 3, 120)
-    tokens = {text_of(n).decode(errors="replace") for n in ByteLevel(folder).names()[NUM_BASE : NUM_BASE + 120]}
+    tokens = {bytes_of(n).decode(errors="replace") for n in ByteLevel(folder).names()[NUM_BASE : NUM_BASE + 120]}
     larger = Tokenizer(folder)
     assert all(len(encode(larger, c)) == 1 for c in "船開开门門，。") and "出" not in tokens  # the last is Japanese
     assert not any(re.search("[A-Za-z\u3040-\u30ff]", token) for token in tokens)

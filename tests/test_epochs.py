@@ -51,7 +51,9 @@ def assert_ways_help(found: Plan, max_epochs: float, by_source: dict[str, float]
     over = {name for name, epochs in found.epochs().items() if epochs > by_source.get(name, max_epochs)}
     assert set(re.findall(r"^  (\S+): [\d,]+ tokens are asked", said, re.M)) == over
     number = 0
-    for name, ways in re.findall(r"^  (\S+): .*\n    (?:each of these|this) helps: (.*)$", said, re.M):
+    for name, ways in re.findall(
+        r"^  (\S+): .*\n    (?:each of these|this) helps(?: this source alone)?: (.*)$", said, re.M
+    ):
         limit = by_source.get(name, max_epochs)
         for way in ways.split("; "):
             better, values = improved(found, way)
@@ -59,6 +61,8 @@ def assert_ways_help(found: Plan, max_epochs: float, by_source: dict[str, float]
                 better = dataclasses.replace(found, sizes=found.sizes | {name: found.sizes[name] + int(values["+"])})
             number += 1
             assert better.epochs()[name] <= values.get(name, limit), way
+            if len(over) == 1:
+                assert not message(better, max_epochs, by_source | {k: v for k, v in values.items() if k != "+"}), way
         assert f"max_epochs_by_source.{name}: " in ways
     if steps := re.search(r"train\.steps: at most (\d+)", said):
         assert not message(dataclasses.replace(found, num_steps=int(steps[1])), max_epochs, by_source)
@@ -86,7 +90,10 @@ def test_the_message() -> None:
         "  for it, too: train.steps: at most 317; or max_epochs: 3.28"
     )
     both = message(plan(PhaseConfig({"code": 1, "书-zh": 1})), 1, {"书-*": 2})
-    assert "  书-zh: 32,768 tokens are asked of 5,000, which is 6.55 epochs, more than max_epochs_by_source=2\n" in both
+    assert (
+        "  书-zh: 32,768 tokens are asked of 5,000, which is 6.55 epochs, more than max_epochs_by_source.书-*=2\n"
+        in both
+    )
     assert "  code: 32,768 tokens are asked of 20,000, which is 1.64 epochs, more than max_epochs=1\n" in both
     assert both.splitlines()[0].startswith("mixture: 2 source(s)") and "  for all of them: train.steps: at most" in both
     assert "or max_epochs" not in both  # it would not help 书-zh
@@ -101,7 +108,7 @@ def test_the_only_source_of_a_phase_has_no_lower_weight() -> None:
     ("phase", "weight"),
     [
         (PhaseConfig({"书-zh": 1, "web-en": 1}), "phases.0.weights.书-zh"),
-        (PhaseConfig({"*-zh": 9, "web-en": 1}), r"phases.0.weights.*-zh"),
+        (PhaseConfig({"*-zh": 9, "web-en": 1}), "phases.0.weights.*-zh"),
         (PhaseConfig(factors={"书-zh": 30}), "phases.0.factors.书-zh"),
         (PhaseConfig(factors={"书*": 30}), "phases.0.factors.书*"),
         (PhaseConfig({"书-zh": 1, "web-en": 1}, order="blocked"), "phases.0.weights.书-zh"),
@@ -113,7 +120,7 @@ def test_the_only_source_of_a_phase_has_no_lower_weight() -> None:
 def test_ways_out_of_every_kind_of_phase(phase: PhaseConfig, weight: str) -> None:
     found = plan(phase)
     assert found.epochs()["书-zh"] > 1
-    assert f"each of these helps: {weight}: at most " in message(found, 1)
+    assert re.search(rf"each of these helps( this source alone)?: {re.escape(weight)}: at most ", message(found, 1))
     assert assert_ways_help(found, 1, {}) >= 3
 
 
@@ -129,6 +136,11 @@ def test_by_size_all_are_repeated_as_often() -> None:
     said = message(found, 2)
     assert said.startswith("mixture: 4 source(s)") and said.count("add ") == 4
     assert "train.steps: at most 27" in said  # 2,734 are 350,000 tokens
+    assert "phases." not in said
+    assert said.endswith(
+        "  524,288 tokens are asked in all, and all sources that are used allow 350,000 together "
+        "(tokens times limits): no weights among them can help"
+    )
     assert assert_ways_help(found, 2, {}) >= 8
 
 
@@ -147,12 +159,30 @@ def test_every_way_out_helps(
 
 def test_many_sources_are_all_named_and_the_worst_helped() -> None:
     sizes = {f"s{k:02d}-{'en' if k % 2 else '书'}": 1000 + 50 * k for k in range(20)}
+    sizes["web-en"] = 10**6
     found = plan(PhaseConfig(dict.fromkeys(sizes, 1.0)), sizes=sizes, steps=1024)
     said = message(found, 2)
     assert said.startswith("mixture: 20 source(s)") and said.count("tokens are asked") == 20
-    assert said.count("each of these helps: phases.0.weights.") == 8 and said.count("this helps: max_epochs_by") == 12
+    assert said.count("each of these helps this source alone: phases.0.weights.") == 8
+    assert said.count("this helps this source alone: max_epochs_by") == 12
     assert said.index("each of these") < said.index("this helps")  # the smallest are the worst
     assert assert_ways_help(found, 2, {}) == 8 * 3 + 12
+
+
+def test_no_weights_help_where_all_that_is_used_is_too_little() -> None:
+    found = plan(PhaseConfig({"书-zh": 2, "code": 1}))
+    said = message(found, 2, {"code": 1})
+    assert "65,536 tokens are asked in all, and all sources that are used allow 30,000 together" in said
+    assert "phases.0" not in said and "each of these helps this source alone: add " in said
+    assert "no weights" not in message(plan(PhaseConfig({"书-zh": 2, "web-en": 1})), 2, {"web-en": float("inf")})
+    assert assert_ways_help(found, 2, {"code": 1}) == 2 * 2
+
+
+def test_a_weight_that_pushes_another_source_over_is_no_way_out() -> None:
+    found = plan(PhaseConfig({"书-zh": 1, "code": 1, "web-en": 0.1}), steps=256)  # 32,768 tokens
+    said = message(found, 0.8)
+    assert said.startswith("mixture: 1 source(s)") and "书-zh: " in said and "phases.0" not in said
+    assert assert_ways_help(found, 0.8, {}) >= 1
 
 
 def test_limits_name_sources() -> None:

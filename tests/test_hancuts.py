@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindllm.text import HAN
-from mindllm.tokenizer.bytelevel import _SPACE, HAN_RUNS, Splitting, _boundary, byte_names, make, name_of, text_of
+from mindllm.tokenizer.bytelevel import _SPACE, HAN_RUNS, Splitting, _boundary, byte_names, bytes_of, make, name_of
 from mindllm.tokenizer.hancuts import MAX_PARTIAL, HanCuts
 
 CHARACTERS = "中国國门門们們开開的一丁龘㐀豈𠮷𪚥"  # some share their first bytes, some their last
@@ -32,7 +32,7 @@ def vocabulary(words: list[str], cuts: list[int]) -> tokenizers.Tokenizer:
 
 def cutter(fast: tokenizers.Tokenizer) -> HanCuts:
     """The cuts for a BPE."""
-    return HanCuts(_boundary(HAN_RUNS), HAN, _SPACE, lambda: [text_of(name) for name in fast.get_vocab()])
+    return HanCuts(_boundary(HAN_RUNS), HAN, _SPACE, lambda: [bytes_of(name) for name in fast.get_vocab()])
 
 
 @settings(max_examples=80, deadline=None)

@@ -235,6 +235,18 @@ def test_all_ranks_together_see_the_same_batch_from_any_step(step: int, batch_si
         np.testing.assert_array_equal(together, rows)
 
 
+def test_an_id_beyond_the_vocabulary_names_its_source() -> None:
+    found = mixture(PhaseConfig({"en": 1}, until_step=5), PhaseConfig({"網-zh": 1}))
+    largest = [int(found[i].tokens.max()) for i in range(48)]
+    batches = MixtureBatches(found, 8, 4, vocab_size=1401)
+    assert all(len(batch) == 4 for step in range(5) for batch in batches(step, 0, 1))
+    bad = next(i for i in range(40, 48) if largest[i] >= 1401)
+    for world in (1, 2):
+        with pytest.raises(RuntimeError, match="source 網-zh: token id .* vocabulary of 1401; .* data_pipeline verify"):
+            batches(bad // 8, bad % world, world)
+    assert len(MixtureBatches(found, 8, 4)(5, 0, 1)) == 2  # without its size nobody looks
+
+
 def test_table() -> None:
     sources = {
         "en": FakeShards("en", 1400, 2, 100),
@@ -254,7 +266,7 @@ def test_table() -> None:
     assert en.share == 0.5 and en.epochs == 3072 / 1400 and en.served_documents == 219  # 219.4
     assert book.languages == {"zh": 3000} and book.served_tokens == 2048 and book.note == ""
     assert web.languages == {"zh-Hant": 250, "en": 750} and web.served_tokens == 1024
-    assert unused.served_tokens == 0 and unused.epochs == 0 and unused.note.startswith("never served")
+    assert unused.served_tokens == 0 and unused.epochs == 0 and "the run ends at step 384" in unused.note
     by_phase = found.table(by_phase=True)
     assert by_phase[:4] == found.table()
     shares = {(row.phase, row.source): row.share for row in by_phase[4:]}

@@ -205,6 +205,10 @@ def test_more_runs_than_files_may_be_open(tmp_path: Path, config: DataConfig) ->
         shard(replace(config, run=str(tmp_path / "many")))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    shutil.copytree(tmp_path / "many" / "refine", tmp_path / "free" / "refine")
+    shard(replace(config, run=str(tmp_path / "free")))
+    expected = contents(tmp_path / "free" / "shards")
+    assert len(expected) > 12 and contents(tmp_path / "many" / "shards") == expected
 
 
 class Killed(KeyboardInterrupt):

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 from data_pipeline.config import ShardConfig
 from data_pipeline.tokens.encode import valid_limit
-from data_pipeline.tokens.plan import KEYS, extra_clusters, list_files, num_files, total_of
+from data_pipeline.tokens.plan import KEYS, FilePlan, extra_clusters, list_files, num_files, total_of
 
 NONE = [0, 0, 0]
+
+
+def test_names_of_files_go_on_with_another_digit() -> None:
+    names = [FilePlan("书-zh", "train", number, 0, 1, 1, 1).file for number in (0, 7, 99_999, 100_000, 1_234_567)]
+    assert names == ["00000", "00007", "99999", "100000", "1234567"] and sorted(names, key=int) == names
 
 
 def source(train: list[int] = NONE, valid: list[int] = NONE, lowest: int = 0, highest: int = 1) -> dict[str, object]:

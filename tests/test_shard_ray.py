@@ -11,7 +11,6 @@ from test_ray_engine import RAY, needs_ray, one_ray  # noqa: F401  it serves thi
 from test_shard import config, contents, tokenizer  # noqa: F401
 
 from data_pipeline import shard as module
-from data_pipeline import verify as verify_module
 from data_pipeline.config import DataConfig
 from data_pipeline.shard import shard
 from data_pipeline.verify import verify
@@ -25,7 +24,6 @@ def test_ray_changes_no_byte(
 ) -> None:
     shard(config)
     monkeypatch.setattr(module, "LITTLE", 0)
-    monkeypatch.setattr(verify_module, "LITTLE", 0)
     shutil.copytree(config.folder("refine"), tmp_path / "ray" / "refine")
     there = replace(config, run=str(tmp_path / "ray"), workers=RAY)
     shard(there)

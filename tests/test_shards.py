@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindllm import shards as module
-from mindllm.shard_files import FileWriter
+from mindllm.config import RunFailed
+from mindllm.shard_files import FileWriter, write_meta
 from mindllm.shards import Shards, ShardWriter, token_dtype
 
 EOS = 1
@@ -94,10 +96,10 @@ def test_a_file_of_another_size_is_found_when_it_is_opened(tmp_path: Path) -> No
         path = tmp_path / name
         data = path.read_bytes()
         path.write_bytes(data[:-1])
-        with pytest.raises(RuntimeError, match=rf"{name}: {size - 1} bytes instead of {size}"):
+        with pytest.raises(RunFailed, match=rf"{name}: {size - 1} bytes instead of {size}; .*shard CONFIG force=true"):
             Shards(tmp_path)
         path.unlink()
-        with pytest.raises(RuntimeError, match=rf"{name}: missing, though meta.json names it"):
+        with pytest.raises(RunFailed, match=rf"{name}: missing, though meta.json names it; .*shard CONFIG force=true"):
             Shards(tmp_path)
         path.write_bytes(data)
     assert Shards(tmp_path).num_documents == 20
@@ -154,10 +156,38 @@ def test_a_folder_without_meta_is_not_shards(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "begun", 300, EOS, "tokenizer-1")
     writer.add([2, 3])
     for name in ("begun", "absent"):
-        with pytest.raises(RuntimeError, match=f"{name}: no complete token shards"):
+        with pytest.raises(RunFailed, match=f"{name}: no complete token shards .*force=true"):
             Shards(tmp_path / name)
     writer.finish()
     assert Shards(tmp_path / "begun").num_tokens == 3
+
+
+def test_a_broken_meta_says_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path, [[2, 3], [5]])
+    path = tmp_path / "meta.json"
+    for text in ("{", "[]", '"页"', json.dumps({**json.loads(path.read_text()), "tokens": "5"}), "\x00"):
+        path.write_text(text)
+        with pytest.raises(RunFailed, match=r"meta.json: damaged \(.*make the shards again: .*shard CONFIG force=true"):
+            Shards(tmp_path)
+
+
+def test_from_a_hundred_thousand_files_on(tmp_path: Path) -> None:
+    write(tmp_path, [[k, k + 1, k + 2] for k in range(2, 22)], max_tokens=30)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    names = ["99998", "99999", "100000"]
+    assert len(meta.pop("files")) == len(names)
+    records = json.loads((tmp_path / "meta.json").read_text())["files"]
+    for record, name in zip(records, names, strict=True):
+        for kind in ("bin", "ends"):
+            (tmp_path / f"{record['name']}.{kind}").rename(tmp_path / f"{name}.{kind}")
+        record["name"] = name
+    write_meta(tmp_path, records, 300, "tokenizer-1", 0, {})
+    found = Shards(tmp_path)
+    found.verify()
+    assert [d.tolist() for d in found.documents()] == [[k, k + 1, k + 2, EOS] for k in range(2, 22)]
+    write_meta(tmp_path, sorted(records, key=lambda r: str(r["name"])), 300, "tokenizer-1", 0, {})
+    with pytest.raises(RuntimeError, match="files 100000, 99998, 99999 are not in order"):
+        Shards(tmp_path).verify()
 
 
 def test_a_sample_outside_is_an_index_error(tmp_path: Path) -> None:

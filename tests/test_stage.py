@@ -102,6 +102,13 @@ def test_another_plan_is_refused_and_forced(tmp_path: Path, capsys: pytest.Captu
         assert read_json(folder / "plan.json") == other.plan
 
 
+def test_a_training_has_another_word_for_its_folder(tmp_path: Path) -> None:
+    Stage(tmp_path, "demo", {}, {}).start()
+    other = Stage(tmp_path, "demo", {"a": 1}, {}, place="out=... (or run=...)")
+    with pytest.raises(UserError, match=r"or choose another out=\.\.\. \(or run=\.\.\.\) folder\."):
+        other.start()
+
+
 def test_the_order_of_keys_is_a_difference(tmp_path: Path) -> None:
     assert Stage(tmp_path / "s", "s", {"clean": {"html": {}, "density": {}}}, {}).start()
     other = Stage(tmp_path / "s", "s", {"clean": {"density": {}, "html": {}}}, {})

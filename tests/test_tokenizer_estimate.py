@@ -33,11 +33,11 @@ def test_what_is_said_to_fit_fits(planned: dict[str, int], kind: str, entries: i
         assert estimate(kind, planned, entries).memory * MARGIN <= limit * (1 + 1e-9)
     except UserError as error:
         assert estimate(kind, planned, entries).memory * MARGIN > limit * (1 - 1e-9)
-        _, found, suggestion = str(error).partition("this much would fit: sample_bytes=")
+        _, found, suggestion = str(error).partition("this much would fit: 'sample_bytes=")
         if not found:
             assert "needed without any text" in str(error)
             return
-        fitting = yaml.safe_load(suggestion)
+        fitting = yaml.safe_load(suggestion.removesuffix("'"))
         assert fitting.keys() == planned.keys() and any(fitting.values())
         assert all(fitting[key] <= planned[key] for key in planned)
         refuse_too_much(kind, fitting, entries, 0.0, limit)
@@ -48,7 +48,7 @@ def test_the_limit_of_the_config_counts_before_what_is_free() -> None:
     refuse_too_much("sentencepiece", text, 32_000, 0.0, None)  # a system that does not say
     refuse_too_much("sentencepiece", text, 32_000, 1000.0, 1)
     with pytest.raises(
-        UserError, match=r"max_memory_gb is 8\n.*would fit: sample_bytes={zh: [1-9]\d0+, en: [1-9]\d0+}"
+        UserError, match=r"max_memory_gb is 8\n.*would fit: 'sample_bytes={zh: [1-9]\d0+, en: [1-9]\d0+}'"
     ):
         refuse_too_much("sentencepiece", text, 32_000, 8.0, 10**15)
     with pytest.raises(UserError, match="0.01 GB are free here .* use a machine with more memory"):

@@ -175,7 +175,7 @@ def test_documents_that_ours_was_learned_from_are_left_out_or_named(run: Path, t
     left = sum(not is_drawn(row.id, 0.5, 1) for row in chinese)
     assert sum(c["documents"] for c in facts["cells"] if c["language"].startswith("zh")) == left < len(chinese)
     page = render(facts)
-    assert "documents of 2 of the 8 languages and sources" in page and "a sample of these documents" in page
+    assert "in 2 of the 8 languages and sources" in page and "a sample of these documents" in page
     assert "its numbers flatter it" not in render({**facts, "cells": [{**c, "unseen": True} for c in facts["cells"]]})
 
 

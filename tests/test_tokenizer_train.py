@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from byte_bases import write_base
 from clean_documents import Row, write_stage
 
 from mindllm.config import UserError, load
@@ -169,13 +170,13 @@ def test_every_kind_has_its_own_way(root: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("mindllm.tokenizer.enlarge.train_enlarged", enlarged)
     base = root / "base"
-    base.mkdir()
-    (base / "merges.txt").write_text("#version: 0.2\n")
+    write_base(base)
     changes = {"kind": "enlarged", "base": base, "new_tokens": 50, "vocab_size": 0}
     assert train(config_for(root, "enlarged", **changes)) == 0
     assert [name for name, _ in seen] == [str(base)] and len(set(seen[0][1])) == 12
     assert read_json(root / "enlarged" / "meta.json")["counts"]["out"] == 330
-    (base / "merges.txt").write_text("#version: 0.2\na b\n")
+    with open(base / "merges.txt", "a") as file:
+        file.write("a b\n")
     with pytest.raises(UserError, match="inputs.base.merges.txt"):  # another base
         train(config_for(root, "enlarged", **changes))
 
@@ -218,7 +219,8 @@ def test_options_that_do_nothing_are_refused(given: str, problem: str) -> None:
 def test_options_of_each_kind_are_taken() -> None:
     for given in ("split_digits=false", "kind=byte-level split_digits=false vocab_size=300",
                   "kind=enlarged base=b new_tokens=9 vocab_size=0 character_coverage=0.99"):  # fmt: skip
-        load(TokenizerConfig, None, given.split())
+        config = load(TokenizerConfig, None, given.split())
+        assert all(str(getattr(config, key)).lower() == value for key, value in (w.split("=") for w in given.split()))
 
 
 def pieces_of(model: bytes, folder: Path) -> list[str]:
@@ -255,3 +257,17 @@ def test_text_without_a_blank_comes_back_with_blanks(tmp_path: Path) -> None:
 def test_blanks_inside_pieces_are_found() -> None:
     with pytest.raises(RuntimeError, match="made 300 pieces of 300, [1-9][0-9]* with blanks inside"):
         train_model(["of the of the of the"] * 50, 300, 1.0, split_by_whitespace=False)
+
+
+def test_a_byte_level_tokenizer_learns_line_breaks(tmp_path: Path) -> None:
+    """It sees whole documents: empty lines and indentation are tokens, in both languages."""
+    texts = {
+        "en": "def walk(step):\n    return step\n\nThe end.\n\n",
+        "zh-Hans": "第一段。\n\n第二段。\n\n",
+        "zh-Hant": "門。\n\n",
+    }
+    rows = [Row(lang, "web", f"{lang}/{i}", text * 3) for lang, text in texts.items() for i in range(4)]
+    write_stage(tmp_path / "refine", rows)
+    assert train(config_for(tmp_path, "bytes", kind="byte-level", vocab_size=315)) == 0
+    tokens = {load_tokenizer(tmp_path / "bytes").token_text(i) for i in range(315)}
+    assert {"<0x0A><0x0A>", "<0x0A>   "} <= tokens

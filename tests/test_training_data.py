@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from test_stage import Killed, kill_at
 from tiny_export import CHINESE, ENGLISH, write_shards, write_tokenizer
 
 from mindllm.checkpoint import folder_name
-from mindllm.config import UserError
+from mindllm.config import RunFailed, UserError
 from mindllm.mixture import Mixture, PhaseConfig
 from mindllm.shards import Shards
 from mindllm.stage import Stage, read_json, write_json
@@ -68,7 +69,9 @@ class Run:
 
 def test_sources_of_several_folders(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = Tokenizer(root / "tokenizer")
-    folders = {"": root / "shards", "后来": str(root / "late"), "more": root / "shards"}
+    others = {"web-zh/train": CHINESE * 10, "web-en/train": ENGLISH * 10, "web-en/valid": ENGLISH}
+    write_shards(tmp_path / "others", tokenizer, others)
+    folders = {"": root / "shards", "后来": str(root / "late"), "more": tmp_path / "others"}
     found = open_sources(folders, "train", 8, tokenizer, show=True)
     assert list(found) == ["web-en", "web-zh", "后来-书", "more-web-en", "more-web-zh"] and not capsys.readouterr().out
     assert all(shards.source == name and shards[0].source == name for name, shards in found.items())
@@ -77,12 +80,89 @@ def test_sources_of_several_folders(root: Path, tmp_path: Path, capsys: pytest.C
     assert list(open_sources(folders, "valid", 8, tokenizer)) == ["web-en", "后来-书", "more-web-en"]
     open_sources(folders, "train", 400, tokenizer, show=True)
     assert "train: source 后来-书 has " in (shown := capsys.readouterr().out) and "less than one sample of 400" in shown
-    write_shards(tmp_path, tokenizer, {"zh/train": CHINESE})
+    write_shards(tmp_path / "zh", tokenizer, {"zh/train": CHINESE})
     with pytest.raises(UserError, match="is a source named web-zh, too; choose another name than 'web' in more_shards"):
-        open_sources({"": root / "shards", "web": tmp_path}, "train", 8, tokenizer)
+        open_sources({"": root / "shards", "web": tmp_path / "zh"}, "train", 8, tokenizer)
     tokenizer.fingerprint = "0" * 16
     with pytest.raises(UserError, match="written with tokenizer .* not 0000000000000000"):
         open_sources(folders, "train", 8, tokenizer)
+
+
+def test_the_same_tokens_under_two_names(root: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(root / "tokenizer")
+    write_shards(
+        tmp_path, tokenizer, {"网-zh/train": CHINESE * 9, "x/valid": ENGLISH, "短/train": ["短"], "y/train": ["短"]}
+    )
+    folders = {"": root / "shards", "more": tmp_path}
+    assert list(open_sources(folders, "valid", 8, tokenizer)) == ["web-en", "more-x"]  # no harm
+    message = str(pytest.raises(UserError, open_sources, folders, "train", 8, tokenizer).value)
+    places = f"{tmp_path / '网-zh' / 'train'} and {root / 'shards' / 'web-zh' / 'train'} hold the same tokens"
+    assert places in message and "(sources more-网-zh and web-zh)" in message and "leave one of them out" in message
+    assert list(open_sources({"more": tmp_path}, "train", 8, tokenizer)) == ["more-网-zh"]  # too short to be used
+
+
+def test_the_sources_are_those_that_the_stage_has_completed(root: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(root / "shards", tmp_path / "shards"))
+    tokenizer = Tokenizer(root / "tokenizer")
+
+    def found(split: str = "train") -> list[str]:
+        return list(open_sources({"": folder}, split, 8, tokenizer))
+
+    names = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("*/*/meta.json"))
+    assert found() == ["web-en", "web-zh"], "a stage that names none: all that are there"
+    write_json(folder / "meta.json", {"hash": "1", "counts": {"sources": {name: {} for name in names}}})
+    assert found() == ["web-en", "web-zh"] and found("valid") == ["web-en"]
+    shutil.move(folder / "web-zh", tmp_path / "书")
+    again = "make the shards again: python -m data_pipeline shard CONFIG force=true"
+    with pytest.raises(
+        RunFailed, match="web-zh/train: not there, or not complete, though .*meta.json names it; " + again
+    ):
+        found()
+    assert found("valid") == ["web-en"]
+    (folder / "web-zh" / "train").mkdir(parents=True)
+    with pytest.raises(RunFailed, match="web-zh/train: not there, or not complete"):
+        found()
+    (folder / "web-zh" / "train").rmdir()
+    shutil.move(tmp_path / "书" / "train", folder / "web-zh" / "train")
+    shutil.copytree(folder / "web-en", folder / "书-en")
+    for split in ("train", "valid"):
+        with pytest.raises(RunFailed, match=f"书-en/{split}: .*meta.json does not name it; move it away.*force=true"):
+            found(split)
+
+
+def test_what_is_finished_or_of_another_version_takes_nothing_in(root: Path, tmp_path: Path) -> None:
+    old, new = Run(root, tmp_path / "a", OLD, False), Run(root, tmp_path / "a", NEW, True)
+    old.start()
+    old.save(6)
+    meta = tmp_path / "a" / folder_name(6) / "meta.json"
+    saved = read_json(meta)
+    for prints in ({}, {"data": {**old.record, "rules": 1}}):
+        write_json(meta, {**saved, "fingerprints": prints})
+        for accept in (False, True):
+            message = str(pytest.raises(UserError, new.start, False, accept).value)
+            assert "Its newest checkpoint, at step 6, is of another version" in message and "phases.0" in message
+            assert "choose another out=... folder, or force=true" in message and "accept_data" not in message
+    write_json(meta, saved)
+    old.save(STEPS)  # killed before it was finished
+    for accept in (False, True):
+        message = str(pytest.raises(UserError, new.start, False, accept).value)
+        assert f"has been trained to its last step, {STEPS}, with other data" in message
+        assert "Nothing can be taken in any more; choose another out=... folder" in message
+    assert old.start()
+    old.stage.finish(out=STEPS)
+    for checkpoint in (tmp_path / "a").glob("step-*"):
+        shutil.rmtree(checkpoint)  # exported, and thrown away
+    with pytest.raises(UserError, match="Nothing can be taken in any more"):
+        new.start(accept=True)
+    assert not old.start() and new.start(force=True)
+
+
+def test_without_a_checkpoint_it_begins_again(root: Path, tmp_path: Path) -> None:
+    Run(root, tmp_path, OLD, False).start()
+    new = Run(root, tmp_path, NEW, True)
+    message = str(pytest.raises(UserError, new.start).value)
+    assert "no checkpoint yet. Add accept_data=true to begin it again with the new data, choose another" in message
+    assert "stays the same" not in message and new.start(accept=True)
 
 
 def test_later_text_is_taken_in_and_let_go(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +259,7 @@ def test_the_tables(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len({row["phase"] for row in stored["table"]}) == 3 and stored["languages"]
     print_mixture(run.mixture)
     lines = capsys.readouterr().out
-    for words in ("mixture: 12 steps of 32 tokens", "web-zh", "后来-书", "0 to 8", "8 to 12", "后来-书 50.0%"):
+    for words in ("mixture: 12 steps of 32 tokens", "web-zh", "后来-书", "0 to 8", "8 to 12", "后来-书 50 %"):
         assert words in lines
     print_mixture(Run(root, tmp_path, OLD, False).mixture)
     assert "phases" not in capsys.readouterr().out
@@ -188,7 +268,7 @@ def test_the_tables(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     sources = {name: Shards(root / "shards" / place / "train", SEQ_LEN, name) for name, place in names.items()}
     print_mixture(Mixture(sources, [*far, PhaseConfig(blocked_share=0.25)], 4, STEPS, 1))
     lines = capsys.readouterr().out
-    for words in ("web-[red] 100.0%", "0 to 5", "5 to 12", "from 50: none", "uniform, 25% blocked"):
+    for words in ("web-[red] 100 %", "0 to 5", "5 to 12", "from 50: none", "uniform, 25% blocked"):
         assert words in lines
     print_mixture(
         Mixture(
@@ -199,7 +279,33 @@ def test_the_tables(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
             1,
         )
     )
-    assert "web-en 100.0% -> web-[red] 100.0%" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "web-en 100 % -> web-[red] 100 %" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_what_a_run_does_not_reach_is_said(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*phases: PhaseConfig, steps: int = STEPS) -> list[str]:
+        sources = open_sources(
+            {"": root / "shards", "后来": root / "late"}, "train", SEQ_LEN, Tokenizer(root / "tokenizer")
+        )
+        print_mixture(Mixture(sources, phases, 4, steps, 1))
+        return [line for line in capsys.readouterr().out.splitlines() if "phases" in line or "never" in line]
+
+    assert shown(PhaseConfig({"web-en": 1})) == [], "no line for sources that are not meant to be served"
+    later = shown(PhaseConfig({"web-en": 1}, until_step=STEPS), PhaseConfig({"后来-书": 1}))
+    assert [line for line in later if line.strip() != "phases"] == [
+        "mixture: 后来-书: never served: the run ends at step 12, before a phase gives it a share",
+        "mixture: phases.1 begins at step 12, and the run ends at step 12; it does nothing",
+    ]
+    assert shown(PhaseConfig({"web-en": 1e5, "后来-书": 1}), steps=1) == [
+        "mixture: 后来-书: never served: its share is less than one sample in so few steps"
+    ]
+    both = {"web-en": 1.0, "web-zh": 1.0}
+    for phase in (
+        PhaseConfig(both, order="blocked"),
+        PhaseConfig(both, blocked_share=0.5),
+        PhaseConfig(both, anneal_to={"web-en": 1}),
+    ):
+        assert [line.strip() for line in shown(phase)] == ["phases"], "a single phase that is not as plain as most"
 
 
 @pytest.mark.parametrize(

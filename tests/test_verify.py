@@ -7,16 +7,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_export
+import xxhash
 from test_shard import ONE, documents, refined
 
-from data_pipeline import verify as module
 from data_pipeline.config import DataConfig, ShardConfig, Source
 from data_pipeline.shard import shard
 from data_pipeline.verify import verify
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
+from mindllm.shard_files import META
+from mindllm.stage import hash_json, read_json
+from mindllm.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_all_that_is_wrong_is_told(
     config: DataConfig, num_workers: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if num_workers > 1:
-        monkeypatch.setattr(module, "LITTLE", 0)
+        monkeypatch.setattr("data_pipeline.shard.LITTLE", 0)
     expected = damage(config.folder("shards"))
     assert verify(replace(config, workers=WorkersConfig(num_workers=num_workers))) == 1
     out, err = capsys.readouterr()
@@ -88,13 +92,41 @@ def test_all_that_is_wrong_is_told(
 
 
 def test_another_tokenizer(config: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said once, and before anything is read."""
     folder = tmp_path / "other"
-    other = tiny_export.write_tokenizer(folder)
+    first = tiny_export.write_tokenizer(folder).fingerprint
     (folder / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes() + b"\x12\x00")
-    assert verify(replace(config, shard=replace(config.shard, tokenizer=str(folder)))) == 1
-    err = capsys.readouterr().err
-    assert all("meta.json: written with tokenizer" in line and str(folder) in line for line in err.splitlines())
-    assert len(err.splitlines()) == len(list(config.folder("shards").glob("*/*"))) and other.fingerprint in err
+    message = str(
+        pytest.raises(UserError, verify, replace(config, shard=replace(config.shard, tokenizer=str(folder)))).value
+    )
+    assert f"was written with tokenizer {first}, and {folder} is {Tokenizer(folder).fingerprint}" in message
+    assert "shard.tokenizer=..." in message and "".join(capsys.readouterr()) == ""
+
+
+def test_other_tokens_of_the_same_counts(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """A source in order with itself, but not the one that the stage has written."""
+    folder = config.folder("shards") / "web-zh" / "train"
+    files = {
+        record["name"]: np.fromfile(folder / f"{record['name']}.bin", "u2")
+        for record in read_json(folder / META)["files"]
+    }
+    meta = read_json(folder / META)
+    for record in meta["files"]:
+        ids, ends = files[record["name"]], np.fromfile(folder / f"{record['name']}.ends", "u8")
+        ids[: int(ends[0]) - 1] = ids[: int(ends[0]) - 1][::-1].copy()  # a document backwards
+        (folder / f"{record['name']}.bin").write_bytes(ids.tobytes())
+        record["hash"] = xxhash.xxh3_128_hexdigest(ids.tobytes())
+    old = meta.pop("fingerprint")
+    new = hash_json(meta)
+    (folder / META).write_text(json.dumps({**meta, "fingerprint": new}))
+    assert verify(config) == 1
+    stage = config.folder("shards") / META
+    assert capsys.readouterr().err == f"{folder / META}: fingerprint {new}, but {stage} says fingerprint {old}\n"
+    known = read_json(stage)
+    for row in known["counts"]["sources"].values():
+        del row["fingerprint"]  # as older stages wrote it
+    stage.write_text(json.dumps(known))
+    assert verify(config) == 0
 
 
 def test_counts_are_those_of_the_stage(config: DataConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +134,12 @@ def test_counts_are_those_of_the_stage(config: DataConfig, capsys: pytest.Captur
     meta = json.loads(path.read_text())
     meta["counts"]["sources"]["web-zh/train"]["documents"] += 1
     path.write_text(json.dumps(meta))
-    assert verify(config) == 1
+    meta["counts"]["sources"]["web-zh/train"]["fingerprint"] = "0" * 16
+    path.write_text(json.dumps(meta))
+    assert verify(config) == 1  # other counts and another fingerprint are one fault
     (line,) = capsys.readouterr().err.splitlines()
     number = meta["counts"]["sources"]["web-zh/train"]["documents"]
-    assert line.endswith(f"web-zh/train/meta.json: documents {number - 1}, but {path} says {number}")
+    assert line.endswith(f"web-zh/train/meta.json: documents {number - 1}, but {path} says documents {number}")
 
 
 def test_without_shards_it_says_how_to_make_them(config: DataConfig) -> None:

@@ -58,8 +58,8 @@ class Plan:
 def check_epochs(plan: Plan, max_epochs: float, by_source: Mapping[str, float]) -> None:
     """Raises UserError when a source would be read more often than by_source (names or patterns), else max_epochs."""
     names = list(plan.sizes)
-    own = {n: by_source[k] for k, found in matches(by_source, names, "max_epochs_by_source").items() for n in found}
-    limits = {name: own.get(name, max_epochs) for name in names}
+    own = {n: k for k, found in matches(by_source, names, "max_epochs_by_source").items() for n in found}
+    limits = {name: by_source[own[name]] if name in own else max_epochs for name in names}
     assert all(limit > 0 for limit in limits.values()), "max_epochs and max_epochs_by_source are above 0"
     served, epochs = plan.served(), plan.epochs()
     over = [name for name in names if epochs[name] > limits[name]]
@@ -67,27 +67,33 @@ def check_epochs(plan: Plan, max_epochs: float, by_source: Mapping[str, float]) 
         return
     lines = [f"mixture: {len(over)} source(s) would be repeated more often than allowed"]
     worst = sorted(over, key=lambda name: -epochs[name] / limits[name])[:_NUM_HELPED]
+    asked = sum(served.values()) * plan.seq_len
+    allowed = sum(plan.sizes[name] * limits[name] for name in names if served[name])
     for name in over:
-        asked = served[name] * plan.seq_len
-        key = "max_epochs_by_source" if name in own else "max_epochs"
-        lines.append(f"  {name}: {asked:,} tokens are asked of {plan.sizes[name]:,}, which is {epochs[name]:.2f} "
-                     f"epochs, more than {key}={limits[name]:g}")  # fmt: skip
-        ways = [*(_changes(plan, name, limits[name]) if name in worst else ()),
+        key = f"max_epochs_by_source.{own[name]}" if name in own else "max_epochs"
+        lines.append(f"  {name}: {served[name] * plan.seq_len:,} tokens are asked of {plan.sizes[name]:,}, which is "
+                     f"{epochs[name]:.2f} epochs, more than {key}={limits[name]:g}")  # fmt: skip
+        mended = limits if len(over) == 1 else {name: limits[name]}  # what a way out has to make fit
+        ways = [*(_changes(plan, name, mended, asked <= allowed) if name in worst else ()),
                 f"max_epochs_by_source.{name}: {_above(epochs[name])}"]  # fmt: skip
-        lines.append(f"    {'each of these helps' if len(ways) > 1 else 'this helps'}: {'; '.join(ways)}")
+        alone = " this source alone" if len(over) > 1 else ""
+        lines.append(f"    {'each of these helps' if len(ways) > 1 else 'this helps'}{alone}: {'; '.join(ways)}")
     steps = _most_steps(plan, limits)
     for_all = [f"train.steps: at most {steps}"] if steps else []
     general = [epochs[name] for name in over if name not in own]
     for_all += [f"max_epochs: {_above(max(general))}"] if len(general) == len(over) else []
     lines += [f"  for {'all of them' if len(over) > 1 else 'it, too'}: {'; or '.join(for_all)}"] if for_all else []
+    if asked > allowed:
+        used = f"all sources that are used allow {int(allowed):,} together (tokens times limits)"
+        lines.append(f"  {asked:,} tokens are asked in all, and {used}: no weights among them can help")
     raise UserError("\n".join(lines))
 
 
-def _changes(plan: Plan, name: str, limit: float) -> Iterator[str]:
-    """What makes a source fit, but for a higher limit."""
-    if weight := _largest_weight(plan, name, limit):
+def _changes(plan: Plan, name: str, limits: Mapping[str, float], by_weight: bool) -> Iterator[str]:
+    """What makes a source, and with it all of `limits`, fit, but for a higher limit."""
+    if by_weight and (weight := _largest_weight(plan, name, limits)):
         yield weight
-    if tokens := _tokens_to_add(plan, name, limit):
+    if tokens := _tokens_to_add(plan, name, limits):
         yield f"add {tokens:,} tokens of text to it"
 
 
@@ -102,12 +108,12 @@ def _most_steps(plan: Plan, limits: Mapping[str, float]) -> int:
     return _largest(plan.num_steps, lambda steps: dataclasses.replace(plan, num_steps=steps).fits(limits))
 
 
-def _tokens_to_add(plan: Plan, name: str, limit: float) -> int:
+def _tokens_to_add(plan: Plan, name: str, limits: Mapping[str, float]) -> int:
     """The fewest tokens, rounded up to three digits, that help when the source grows; 0: none do."""
 
     def fits(more: int) -> bool:
         sizes = {n: size + more * (n == name) for n, size in plan.sizes.items()}
-        return dataclasses.replace(plan, sizes=sizes).fits({name: limit})
+        return dataclasses.replace(plan, sizes=sizes).fits(limits)
 
     enough = plan.sizes[name]
     while not fits(enough):
@@ -121,12 +127,14 @@ def _tokens_to_add(plan: Plan, name: str, limit: float) -> int:
     return rounded if fits(rounded) else fewest
 
 
-def _largest_weight(plan: Plan, name: str, limit: float) -> str:
+def _largest_weight(plan: Plan, name: str, limits: Mapping[str, float]) -> str:
     """Where the weight or factor of a source can be lowered, and how far it has to be, as a line; "": nowhere."""
     for number, place, key, value in _weights_of(plan, name):
-        fits = functools.partial(_fits_with, plan, number, place, key, {name: limit})
+        fits = functools.partial(_fits_with, plan, number, place, key, {name: limits[name]})
         if value and fits(0.0):
-            return f"phases.{number}.{place}.{key}: at most {_lower(value, fits):g}"
+            largest = _lower(value, fits)  # with less, the others get more: if they do not fit with this, then never
+            if _fits_with(plan, number, place, key, limits, largest):
+                return f"phases.{number}.{place}.{key}: at most {largest:g}"
     return ""
 
 

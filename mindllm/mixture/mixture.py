@@ -23,7 +23,7 @@ from mindllm.mixture.epochs import Plan, check_epochs
 from mindllm.mixture.order import Permutation
 from mindllm.mixture.past import RULES
 from mindllm.mixture.phases import PhaseConfig, resolve, run_order
-from mindllm.shards import Sample, Shards
+from mindllm.shards import Sample, Shards, stacked
 
 
 class Place(NamedTuple):
@@ -160,10 +160,19 @@ class Mixture:
             epochs = served / shards.num_tokens if served else 0.0
             whole = max(1, stop - start) * self.seq_len
             by_language = {language: tokens for language, (tokens, _) in languages(shards).items()}
-            note = "" if phase or served else "never served: no phase that begins gives it as much as one sample"
+            note = "" if phase or served else self._why_never(name)
             rows.append(Row(name, by_language, shards.num_documents, shards.num_tokens, served / whole, served,
                             round(epochs * shards.num_documents), epochs, phase, note))  # fmt: skip
         return rows
+
+    def _why_never(self, name: str) -> str:
+        """Why a source that some phase gives a share is not served; "" where none does."""
+        phases = [phase for phase in self.phases if name in phase.shares or name in phase.anneal_to]
+        if not phases:
+            return ""
+        if all(phase.from_step >= self.num_steps for phase in phases):
+            return f"never served: the run ends at step {self.num_steps}, before a phase gives it a share"
+        return "never served: its share is less than one sample in so few steps"
 
     def _new_permutation(self, source: int, epoch: int) -> Permutation:
         return Permutation(self._epoch_samples[source], mix(self._keys[source], epoch))
@@ -181,13 +190,15 @@ class MixtureBatches:
     """The batches of a run: step s holds samples [s * batch_size, (s + 1) * batch_size) of the mixture.
 
     Rank r of n is dealt every n-th of them, from r on, so that all ranks together see the same batch whatever n is.
+    vocab_size: a sample with an id that it does not have raises RunFailed (0: not looked at).
     """
 
-    def __init__(self, mixture: Mixture, batch_size: int, micro_batch_size: int):
+    def __init__(self, mixture: Mixture, batch_size: int, micro_batch_size: int, vocab_size: int = 0):
         self.mixture, self.batch_size, self.micro_batch_size = mixture, batch_size, micro_batch_size
+        self.vocab_size = vocab_size
 
     def __call__(self, step: int, rank: int, world: int) -> list[np.ndarray]:
         """int64 (micro_batch_size, seq_len + 1) arrays: what `rank` of `world` processes trains on in `step`."""
         mine = range(step * self.batch_size + rank, (step + 1) * self.batch_size, world)
-        rows = [self.mixture[i].tokens for i in mine]
-        return [np.stack(rows[k : k + self.micro_batch_size]) for k in range(0, len(rows), self.micro_batch_size)]
+        rows, size = [self.mixture[i] for i in mine], self.micro_batch_size
+        return [stacked(rows[k : k + size], self.vocab_size) for k in range(0, len(rows), size)]

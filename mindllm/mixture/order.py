@@ -24,6 +24,11 @@ SHARES = BLOCK * BLOCK  # a share is a number of these, and a super-block has as
 _STRIDE = 399  # turns 0, 399, 798 ... (mod 1024) fill every stretch of 0 ... 1023 to within 4 of evenly, at any time
 
 
+def percent(share: int) -> str:
+    """A share for people: exact to a ten-thousandth of a percent, which is about 2^-20."""
+    return f"{100 * share / SHARES:.6g} %"
+
+
 class Permutation:
     """A keyed permutation of range(n), one element at a time: a four-round Feistel network with cycle walking.
 

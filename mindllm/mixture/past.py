@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mindllm.mixture.order import SHARES
+from mindllm.mixture.order import percent
 
 RULES = 2  # of the order: one more whenever the same config, sizes and seed give another order
 
@@ -78,14 +78,10 @@ def _phase_lines(
 def _shares_differ(old: dict[str, int], new: dict[str, int]) -> str:
     names = [*old, *(name for name in new if name not in old)]
     return ", ".join(
-        f"{name} {_percent(old.get(name, 0))} -> {_percent(new.get(name, 0))}"
+        f"{name} {percent(old.get(name, 0))} -> {percent(new.get(name, 0))}"
         for name in names
         if old.get(name) != new.get(name)
     )
-
-
-def _percent(share: int) -> str:
-    return f"{100 * share / SHARES:.6g} %"
 
 
 def _pin(phase: dict[str, Any], key: str, place: str) -> str:

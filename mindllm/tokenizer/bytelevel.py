@@ -90,13 +90,13 @@ class ByteLevel:
         return found
 
     def names(self) -> list[str]:
-        """What each token is called in the model file, by id: a character for each byte (`text_of` undoes it)."""
+        """What each token is called in the model file, by id: a character for each byte (`bytes_of` undoes it)."""
         return _names(self._fast)
 
     def token_bytes(self) -> list[bytes]:
         """The UTF-8 bytes of text behind each token; empty for control tokens."""
         control = {i for i, token in self._fast.get_added_tokens_decoder().items() if token.special}
-        return [b"" if i in control else text_of(name) for i, name in enumerate(_names(self._fast))]
+        return [b"" if i in control else bytes_of(name) for i, name in enumerate(_names(self._fast))]
 
 
 def _boundary(han: str) -> re.Pattern[str]:
@@ -196,7 +196,7 @@ def name_of(text: str | bytes) -> str:
     return "".join(names[b] for b in (text.encode() if isinstance(text, str) else text))
 
 
-def text_of(name: str) -> bytes:
+def bytes_of(name: str) -> bytes:
     """The bytes behind a token's name. Raises KeyError for a name that is not made of bytes' names."""
     table = _bytes_by_name()
     return bytes(table[c] for c in name)

@@ -26,13 +26,14 @@ class TokenizerConfig:
 
     documents: a complete stage folder of Parquet shards.  out: where the tokenizer goes.  kind: sentencepiece (BPE over
     characters), byte-level (BPE over bytes, as GPT-2's), enlarged (`base`, a byte-level tokenizer, and `new_tokens`
-    more for Chinese; old ids stay).  base: a folder with vocab.json and merges.txt, or a name on the hub.  vocab_size:
-    exact number of entries, special ones included (0 for enlarged: it follows).  sample_bytes: how much text is learned
-    from, at most, by language (zh, en, other, zh-Hans, zh-Hant) or language/source. A document counts for one key, the
-    most exact: zh-Hant/web, then zh/web, then zh-Hant, then zh; without a key it is not learned from.
-    character_coverage: share of the characters that become pieces, the rarest are written as bytes (sentencepiece,
-    enlarged).  split_digits: every digit is a token (sentencepiece, byte-level).  max_memory_gb: refuse a sample that
-    is estimated to need more (0: what the machine has free).  seed: which documents are drawn.
+    more for Chinese; old ids stay).  base: a folder with tokenizer.json, or vocab.json and merges.txt, or a name on the
+    hub (owner/name, owner/name@commit).  vocab_size: exact number of entries, special ones included (0 for enlarged: it
+    follows).  sample_bytes: how much text is learned from, at most, by language (zh, en, other, zh-Hans, zh-Hant) or
+    language/source. A document counts for one key, the most exact: zh-Hant/web, then zh/web, then zh-Hant, then zh;
+    without a key it is not learned from.  character_coverage: share of the characters that become pieces, the rarest
+    are written as bytes (sentencepiece, enlarged).  split_digits: every digit is a token (sentencepiece, byte-level).
+    max_memory_gb: refuse a sample that is estimated to need more (0: what the machine has free).  seed: which documents
+    are drawn.
     """
 
     run: str = "runs/demo"

@@ -24,10 +24,10 @@ from mindllm.config import UserError
 from mindllm.stage import atomic, write_text
 from mindllm.text import is_chinese, language
 from mindllm.tokenizer.base import MERGES, VOCAB, Base, open_base
-from mindllm.tokenizer.bytelevel import HAN_RUNS, Fast, Splitting, make, name_of, text_of, write_byte_level
+from mindllm.tokenizer.bytelevel import HAN_RUNS, Fast, Splitting, bytes_of, make, name_of, write_byte_level
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.fast import add_special
-from mindllm.tokenizer.pieces import learn_pieces
+from mindllm.tokenizer.pieces import TooFewPieces, learn_pieces
 from mindllm.tokenizer.special import CONTROL, MASKS
 
 REPLACED_FILE = "replaced.npz"
@@ -39,6 +39,7 @@ CHINESE = f"[{_HAN}{_WIDE}]"
 _RUN = re.compile(f"[{_HAN}]{{1,200}}|[{_PUNCTUATION}]+|\u3000+|[{_WIDE}]")
 _IS_CHINESE = re.compile(f"{CHINESE}+")
 _SOME_HAN = re.compile(f"[{_HAN}]")
+_NUM_PREFIXES = 450  # two-byte beginnings of Chinese characters, at most: tokens, too
 _KNOWN = 1000  # Chinese characters and words that a base has, about
 
 
@@ -72,8 +73,8 @@ def learn(lines: Iterable[str], num_new: int, character_coverage: float) -> tupl
     wanted = num_new + num_new // 20 + _KNOWN  # the base has some, and some may be unreachable
     try:
         pieces = learn_pieces(itertools.chain([first], runs), wanted, character_coverage)
-    except UserError:
-        raise _too_few(num_new, wanted) from None
+    except TooFewPieces as error:  # each character, and the byte pairs that they begin with
+        raise _too_few(num_new, error.needed + _NUM_PREFIXES) from None
     pieces = [piece for piece in pieces if _IS_CHINESE.fullmatch(piece)]
     return [p for p in pieces if len(p) == 1], [p for p in pieces if len(p) > 1]
 
@@ -125,7 +126,7 @@ def _is_character(name: str) -> bool:
 
 def _decoded(name: str) -> str:
     try:
-        return text_of(name).decode()
+        return bytes_of(name).decode()
     except (KeyError, UnicodeDecodeError):
         return ""
 

@@ -84,7 +84,7 @@ def refuse_too_much(
     if not any(size > 0 for size in fitting.values()):
         raise UserError(f"{head}; {fixed / 1e9:.2f} GB are needed without any text: use a machine with more memory")
     shown = ", ".join(f"{key}: {size}" for key, size in fitting.items())
-    raise UserError(f"{head}\n  this much would fit: sample_bytes={{{shown}}}")
+    raise UserError(f"{head}\n  this much would fit: 'sample_bytes={{{shown}}}'")
 
 
 def _rounded_down(number: float) -> int:

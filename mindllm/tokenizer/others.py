@@ -22,6 +22,7 @@ import tokenizers
 
 from mindllm.config import UserError
 from mindllm.tokenizer.bytelevel import ByteLevel, byte_names
+from mindllm.tokenizer.config import MAX_ENTRIES
 from mindllm.tokenizer.encode import Tokenizer
 from mindllm.tokenizer.fast import FAST_FILE, LENGTHS_FILE
 from mindllm.tokenizer.pieces import MODEL_FILE, Pieces
@@ -156,10 +157,12 @@ def _read_vocabulary(fast: tokenizers.Tokenizer) -> tuple[list[bytes], frozenset
     What a name in the file means depends on the decoder: letters that stand for bytes, a sign for a blank, <0xE4>.
     """
     vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
+    if (last := max(vocab.values(), default=-1)) >= MAX_ENTRIES:
+        raise UserError(f"a token has the id {last}; more than {MAX_ENTRIES:,} ids are no tokenizer")
     added = fast.get_added_tokens_decoder()
     steps = _decoders(json.loads(fast.to_str()).get("decoder"))
     types = {step["type"] for step in steps}
-    tokens, single = [b""] * (max(vocab.values(), default=-1) + 1), set()
+    tokens, single = [b""] * (last + 1), set()
     letters = {letter: byte for byte, letter in enumerate(byte_names())}
     for name, i in vocab.items():
         if i in added:

@@ -26,6 +26,14 @@ _LONG = 200  # characters from which ids as an array are faster than as a list
 _RESERVED = "▅"  # U+2585 is how its training writes a character that gets no piece
 
 
+class TooFewPieces(UserError):
+    """The characters of a text alone are `needed` pieces."""
+
+    def __init__(self, message: str, needed: int):
+        super().__init__(message)
+        self.needed = needed
+
+
 class Pieces:
     """A SentencePiece model. `boundary` cuts a text at line breaks and before blanks that follow something else.
 
@@ -157,9 +165,10 @@ def _explained(error: RuntimeError, vocab_size: int) -> Exception:
         return UserError(f"vocab_size: {vocab_size} is more than this text supports; use at most {limit[1]}")
     needed = re.search(r"smaller than required_chars\. (\d+) vs (\d+)", str(error))
     if needed:
-        return UserError(
+        return TooFewPieces(
             f"vocab_size: {vocab_size} is too small for this text's characters; use more than {needed[2]}, "
-            "or a lower character_coverage (rarer characters are then written as bytes)"
+            "or a lower character_coverage (rarer characters are then written as bytes)",
+            int(needed[2]),
         )
     return error
 

@@ -93,6 +93,8 @@ def report(config: ReportConfig) -> int:
     facts = read_json(stage.folder / NUMBERS)
     if facts is None:
         raise RunFailed(f"{stage.folder}: {NUMBERS} is gone; add force=true to make it again")
+    if not (stage.folder / PAGE).exists():
+        write_text(stage.folder / PAGE, render(facts))
     write_table(facts)
     print(f"tokenizer report: {stage.folder / PAGE}", flush=True)
     return 0

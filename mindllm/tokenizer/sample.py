@@ -29,6 +29,7 @@ from mindllm.text import language_group
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.pieces import MAX_LINE_BYTES
 
+FAR_BELOW = 0.5  # of the bytes planned for a key: so little is worth a line
 LINE_SECONDS = 60.0  # between two lines about work that goes on
 _ROWS = 1000  # read at a time
 _STOPS = "\t\u3000。！？；：，、．…」』”’）》】!?;:,.)]}>"  # a line that has to be cut is cut after one of these
@@ -82,9 +83,7 @@ class Sample:
     def __iter__(self) -> Iterator[str]:
         """Lines without their line break, none empty, each of at most MAX_LINE_BYTES bytes."""
         self.cut_lines = 0
-        for part in self.parts.values():
-            part.taken_documents = part.taken_bytes = 0
-        for text in self._texts():
+        for text in self.texts():
             for line in filter(None, text.split("\n")):
                 if len(line) * 4 <= MAX_LINE_BYTES or len(line.encode()) <= MAX_LINE_BYTES:
                     yield line
@@ -92,8 +91,10 @@ class Sample:
                     self.cut_lines += 1
                     yield from cut(line, MAX_LINE_BYTES)
 
-    def _texts(self) -> Iterator[str]:
+    def texts(self) -> Iterator[str]:
         """The documents drawn; the one that would exceed its key's bytes is cut off, and no more of them follow."""
+        for counted in self.parts.values():
+            counted.taken_documents = counted.taken_bytes = 0
         for lang, source, id, text in _documents(_with_news(self._shards, "reading the sample")):
             key = key_of(lang, source, self.parts)
             part = self.parts[key] if key else None
@@ -113,6 +114,13 @@ class Sample:
     def counts(self) -> dict[str, dict[str, Any]]:
         """The table of print_table and what was taken, for meta.json."""
         return {key: {**vars(part), "share": part.share} for key, part in self.parts.items()}
+
+    def print_taken(self) -> None:
+        """A line for each key of which the draw gave much less text than planned: it has few documents, large ones."""
+        for key, part in self.parts.items():
+            if part.taken_bytes < FAR_BELOW * part.planned_bytes:
+                taken = f"only {part.taken_bytes:,} of {part.planned_bytes:,} bytes were drawn"
+                print(f"tokenizer: sample_bytes.{key}: {taken} (few, large documents); give more, or another seed")
 
     def print_table(self) -> None:
         """What there is of each key, and what will be learned from."""
@@ -174,7 +182,7 @@ def cut(line: str, max_bytes: int) -> Iterator[str]:
 def count(shards: Iterable[Path]) -> dict[tuple[str, str], tuple[int, int]]:
     """(language, source) -> (documents, bytes of text). Cost: the text column is read, but no text is made of it."""
     totals: dict[tuple[str, str], tuple[int, int]] = {}
-    for batch in _batches(shards, ("lang", "source", "text")):
+    for batch in batches(shards, ("lang", "source", "text")):
         columns = {name: pc.fill_null(batch.column(name), "") for name in ("lang", "source")}
         columns["size"] = pc.fill_null(pc.binary_length(batch.column("text")), 0)
         groups = pa.table(columns).group_by(["lang", "source"]).aggregate([("size", "sum"), ("size", "count")])
@@ -186,12 +194,12 @@ def count(shards: Iterable[Path]) -> dict[tuple[str, str], tuple[int, int]]:
 
 def _documents(shards: Iterable[Path]) -> Iterator[tuple[str, str, str, str]]:
     names = ("lang", "source", "id", "text")
-    for batch in _batches(shards, names):
+    for batch in batches(shards, names):
         yield from zip(*([value or "" for value in batch.column(name).to_pylist()] for name in names), strict=True)
 
 
-def _batches(shards: Iterable[Path], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of the shards, _ROWS rows at a time. Raises RunFailed for a file that is damaged or lacks one."""
+def batches(shards: Iterable[Path], names: Sequence[str], num_rows: int = _ROWS) -> Iterator[pa.RecordBatch]:
+    """Some columns of the shards, `num_rows` at a time. Raises RunFailed for a file that is damaged or lacks one."""
     for path in shards:
         try:
             with pq.ParquetFile(path, pre_buffer=False) as file:  # memory: pre_buffer keeps what it has read
@@ -199,9 +207,10 @@ def _batches(shards: Iterable[Path], names: Sequence[str]) -> Iterator[pa.Record
                 missing = set(names) - set(there) - {"source"}
                 if missing:
                     raise RunFailed(f"{path}: holds no clean documents (no column {', '.join(sorted(missing))})")
-                for batch in file.iter_batches(batch_size=_ROWS, columns=there):
+                for batch in file.iter_batches(batch_size=num_rows, columns=there):
                     nameless = pa.array([""] * len(batch))  # documents of no source have the one without a name
-                    yield batch if "source" in there else batch.append_column("source", nameless)
+                    whole = len(there) == len(names)
+                    yield batch if whole else batch.append_column("source", nameless)
         except (pa.ArrowException, OSError) as error:
             way_out = "delete it and the meta.json beside it, and run that stage again"
             raise RunFailed(f"{path}: damaged ({error}); {way_out}") from None

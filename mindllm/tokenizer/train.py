@@ -8,13 +8,15 @@ from, is gone on with; a folder in which nothing has been learned yet is left em
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mindllm.config import UserError
-from mindllm.stage import Stage, atomic, hash_file, require
+from mindllm.stage import Stage, atomic, hash_file, is_temporary, require
+from mindllm.tokenizer.base import FILES, open_base
 from mindllm.tokenizer.bytelevel import train_byte_level
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.encode import load_tokenizer
@@ -36,9 +38,13 @@ def train(config: TokenizerConfig) -> int:
     if not stage.start(config.force):
         return 0
     with _nothing_left_of_a_refusal(stage.folder):
+        if config.kind == "enlarged":
+            open_base(config.base)  # a mistake in it is found before the text is read
         sample = draw(config)
         sample.print_table()
-        needs = _announce(config, sample)
+        needs = estimate(config.kind, sample.planned(), config.vocab_size or config.new_tokens)
+        if not _is_learned(stage.folder, config.kind):
+            _announce(config, sample, needs)
         measured = _learn(stage.folder, sample, config)
     tokenizer = load_tokenizer(stage.folder)
     if config.vocab_size and tokenizer.vocab_size != config.vocab_size:
@@ -48,33 +54,47 @@ def train(config: TokenizerConfig) -> int:
     return 0
 
 
-def _announce(config: TokenizerConfig, sample: Sample) -> Needs:
+def _is_learned(folder: Path, kind: str) -> bool:
+    return (folder / (MODEL_FILE if kind == "sentencepiece" else FAST_FILE)).exists()
+
+
+def _announce(config: TokenizerConfig, sample: Sample, needs: Needs) -> None:
     """Print what learning will need; raise UserError where there is less memory."""
     size, planned = config.vocab_size or config.new_tokens, sample.planned()
-    needs = estimate(config.kind, planned, size)
     print(f"tokenizer: learning {size:,} pieces from {sample.planned_bytes / 1e6:.1f} MB, about {needs}", flush=True)
     refuse_too_much(config.kind, planned, size, config.max_memory_gb, free_memory())
-    return needs
 
 
 def _learn(folder: Path, sample: Sample, config: TokenizerConfig) -> dict[str, Any]:
     """Make the tokenizer's files where they are not there yet. What it took, if so; {} if they are."""
-    pieces = config.kind == "sentencepiece"
-    if (folder / (MODEL_FILE if pieces else FAST_FILE)).exists():
+    if _is_learned(folder, config.kind):
         print(f"tokenizer: {folder} holds what was learned before; going on with it", flush=True)
         for _ in sample:  # only to count what it was learned from
             pass
-        if pieces:
+        if config.kind == "sentencepiece":
             write_twin(folder)
         return {}
     start, start_cpu = time.perf_counter(), time.process_time()
-    _learner(config.kind)(folder, iter(sample), config)
+    with _interruptible():
+        _learner(config.kind)(folder, sample.texts() if config.kind == "byte-level" else iter(sample), config)
+    sample.print_taken()
     took = Needs(peak_memory(), round(time.process_time() - start_cpu, 1))
     seconds = round(time.perf_counter() - start, 1)
     print(f"tokenizer: learned from {sample.taken_bytes / 1e6:.1f} MB, with {took}, {seconds:.0f} s by the clock")
     if sample.cut_lines:
         print(f"tokenizer: {sample.cut_lines:,} lines of more than {MAX_LINE_BYTES:,} bytes were cut", flush=True)
     return {**vars(took), "wall_seconds": seconds}
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once. The libraries that learn would not hear of it until they are done, and what they
+    learned would be lost then; files are written whole or not at all, so nothing half-made is left."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _learner(kind: str) -> Callable[[Path, Iterator[str], TokenizerConfig], None]:
@@ -96,8 +116,8 @@ def _train_pieces(folder: Path, lines: Iterator[str], config: TokenizerConfig) -
 
 def _base_files(config: TokenizerConfig) -> dict[str, Any]:
     """What a base in a folder holds, so that another one is seen; of a base on the hub the name has to do."""
-    names = ("vocab.json", "merges.txt", "tokenizer.json")
-    files = {name: Path(config.base) / name for name in names if config.base and (Path(config.base) / name).exists()}
+    folder = Path(config.base).expanduser()
+    files = {name: folder / name for name in FILES if config.base and (folder / name).is_file()}
     return {"base": {name: hash_file(path) for name, path in files.items()}} if files else {}
 
 
@@ -108,6 +128,6 @@ def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if [path.name for path in folder.iterdir()] == ["plan.json"]:
+        if all(path.name == "plan.json" or is_temporary(path) for path in folder.iterdir()):
             (folder / "plan.json").unlink()
         raise

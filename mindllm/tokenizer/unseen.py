@@ -17,14 +17,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
-from mindllm.config import RunFailed, UserError
+from mindllm.config import UserError
 from mindllm.hashing import mix
 from mindllm.stage import read_json
 from mindllm.text import LANGUAGES
-from mindllm.tokenizer.sample import is_drawn, key_of
+from mindllm.tokenizer.sample import batches, is_drawn, key_of
 
 MAX_DOCUMENT_BYTES = 300_000  # of a document that is measured: one book must not be all of a sample
 MIN_UNSEEN = 0.1  # of the bytes wanted: with less unseen text, documents that a tokenizer has seen are drawn, too
@@ -92,7 +91,7 @@ def draw(folder: str | Path, bytes_per_cell: int, seed: int, seen: Sequence[Seen
     everything: dict[Cell, Lowest] = {}
     unseen: dict[Cell, Lowest] = {}
     totals: dict[Cell, int] = {}
-    for batch in _batches(folder):
+    for batch in _read(folder):
         sizes = pc.binary_length(batch.column("text")).to_pylist()
         for cell, id, size in zip(*_keys(batch), sizes, strict=True):
             size, hash = min(size, MAX_DOCUMENT_BYTES), _hash(id, seed)
@@ -111,7 +110,7 @@ def draw(folder: str | Path, bytes_per_cell: int, seed: int, seen: Sequence[Seen
 
 def read(folder: str | Path, drawn: Draw, seen: Sequence[Seen] = ()) -> Iterator[tuple[Cell, list[str]]]:
     """The texts of the documents drawn, a few of one cell at a time, each cut to MAX_DOCUMENT_BYTES."""
-    for batch in _batches(folder):
+    for batch in _read(folder):
         cells, ids = _keys(batch)
         found: dict[Cell, list[int]] = {}
         for row, (cell, id) in enumerate(zip(cells, ids, strict=True)):
@@ -146,17 +145,13 @@ def learned_from(what: str, hash: str) -> Learned:
         key = key_of(language, source, shares)
         return key is not None and is_drawn(id, shares[key], seed)
 
-    return Learned("a sample of these documents, which is left out here where others are left", seen)
+    whole = all(share >= 1 for share in shares.values())
+    text = "all of these documents" if whole else "a sample of these documents, left out here where others are left"
+    return Learned(f"{text} (languages: {', '.join(shares)})", seen)
 
 
-def _batches(folder: str | Path) -> Iterator[pa.RecordBatch]:
-    """The columns that are needed, _BATCH rows at a time. Raises RunFailed for a file that is damaged."""
-    for path in sorted(Path(folder).glob("*.parquet")):
-        try:
-            with pq.ParquetFile(path, pre_buffer=False) as file:  # memory: pre_buffer keeps what it has read
-                yield from file.iter_batches(batch_size=_BATCH, columns=["id", "lang", "source", "text"])
-        except (pa.ArrowException, OSError) as error:
-            raise RunFailed(f"{path}: damaged ({error}); delete it and run the stage that made it again") from None
+def _read(folder: str | Path) -> Iterator[pa.RecordBatch]:
+    return batches(sorted(Path(folder).glob("*.parquet")), ("id", "lang", "source", "text"), _BATCH)
 
 
 def _keys(batch: pa.RecordBatch) -> tuple[list[Cell], list[str]]:
