@@ -168,7 +168,7 @@ def test_every_kind_has_its_own_way(root: Path, monkeypatch: pytest.MonkeyPatch)
         seen.append((config.base, list(lines)))
         train_byte_level(folder, seen[-1][1], load(TokenizerConfig, None, ["kind=byte-level", "vocab_size=330"]))
 
-    monkeypatch.setattr("mindllm.tokenizer.enlarge.train_enlarged", enlarged)
+    monkeypatch.setattr(module, "train_enlarged", enlarged)
     base = root / "base"
     write_base(base)
     changes = {"kind": "enlarged", "base": base, "new_tokens": 50, "vocab_size": 0}

@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindllm.config import UserError
-
-REPLACED_FILE = "replaced.npz"
+from mindllm.tokenizer.fast import REPLACED_FILE
 
 
 class Replaced(NamedTuple):

@@ -26,11 +26,10 @@ from mindllm.text import is_chinese, language
 from mindllm.tokenizer.base import MERGES, VOCAB, Base, open_base
 from mindllm.tokenizer.bytelevel import HAN_RUNS, Fast, Splitting, bytes_of, make, name_of, write_byte_level
 from mindllm.tokenizer.config import TokenizerConfig
-from mindllm.tokenizer.fast import add_special
+from mindllm.tokenizer.fast import REPLACED_FILE, add_special
 from mindllm.tokenizer.pieces import TooFewPieces, learn_pieces
 from mindllm.tokenizer.special import CONTROL, MASKS
 
-REPLACED_FILE = "replaced.npz"
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # of three bytes; rarer ones stay bytes
 _PUNCTUATION = "\u3001-\u3003\u3008-\u3020\u3030\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 _WIDE = "\u3000-\u303f\uff01-\uff65"  # punctuation, letters and digits as wide as a Han character

@@ -20,6 +20,7 @@ from mindllm.tokenizer.special import CONTROL, EOS, MASKS, PAD, ROLES, UNK
 
 FAST_FILE = "tokenizer.json"
 LENGTHS_FILE = "token_bytes.npy"
+REPLACED_FILE = "replaced.npz"  # of an enlarged tokenizer (enlarge.py writes it, models/vocabulary.py reads it)
 
 
 def write_twin(folder: Path) -> None:

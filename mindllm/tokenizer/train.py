@@ -20,6 +20,7 @@ from mindllm.tokenizer.base import FILES, open_base
 from mindllm.tokenizer.bytelevel import train_byte_level
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.encode import load_tokenizer
+from mindllm.tokenizer.enlarge import train_enlarged
 from mindllm.tokenizer.estimate import Needs, estimate, free_memory, peak_memory, refuse_too_much
 from mindllm.tokenizer.fast import FAST_FILE, write_twin
 from mindllm.tokenizer.pieces import MAX_LINE_BYTES, MODEL_FILE, train_model
@@ -100,11 +101,7 @@ def _interruptible() -> Iterator[None]:
 def _learner(kind: str) -> Callable[[Path, Iterator[str], TokenizerConfig], None]:
     if kind == "sentencepiece":
         return _train_pieces
-    if kind == "byte-level":
-        return train_byte_level
-    from mindllm.tokenizer.enlarge import train_enlarged  # slow: it can ask the hub
-
-    return train_enlarged
+    return train_byte_level if kind == "byte-level" else train_enlarged
 
 
 def _train_pieces(folder: Path, lines: Iterator[str], config: TokenizerConfig) -> None:
