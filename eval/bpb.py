@@ -21,7 +21,7 @@ from rich.table import Table
 from eval.config import EvalConfig
 from eval.ngram import Trigram
 from mindllm.config import UserError
-from mindllm.shards import Shards
+from mindllm.shards import Shards, list_split
 from mindllm.stage import Stage, read_json, require, write_json
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 
@@ -61,8 +61,9 @@ def bpb(config: EvalConfig) -> int:
 
 
 def list_folders(shards: Path, split: str) -> dict[str, Path]:
-    """Source name -> folder of its train or valid shards, by name. Raises UserError when no source has that part."""
-    found = {p.parent.parent.name: p.parent for p in sorted(shards.glob(f"*/{split}/meta.json"))}
+    """Source name -> folder of its train or valid shards, by name. Raises UserError when no source has that
+    part, RunFailed when one that the shard stage has made is gone."""
+    found = {folder.parent.name: folder for folder in list_split(shards, split)}
     if not found:
         raise UserError(f"{shards}: no source has a {split} part; change shard.valid_fraction or add text: {_SHARD}")
     return found

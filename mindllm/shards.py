@@ -175,3 +175,22 @@ def _map(file: _File, dtype: np.dtype[Any]) -> np.ndarray:
     if not file.num_bytes:
         return np.empty(0, dtype)
     return np.memmap(file.path, dtype=dtype, mode="r").view(np.ndarray)
+
+
+def list_split(folder: Path, split: str) -> list[Path]:
+    """The sources' folders of a split. Raises RunFailed where they are not those that the shard stage has completed."""
+    path = folder / "meta.json"
+    stage = read_json(path) or {}
+    named = (stage.get("counts") or {}).get("sources")
+    if named is None:  # not written by the shard stage, or by an older one
+        return sorted(found.parent for found in folder.glob(f"*/{split}/meta.json"))
+    expected = sorted(folder / name for name in named if name.endswith(f"/{split}"))
+    for source in expected:
+        if not (source / "meta.json").is_file():
+            raise RunFailed(f"{source}: not there, or not complete, though {path} names it; {AGAIN}")
+    for stranger in sorted({found for found in folder.glob(f"*/{split}") if found.is_dir()} - set(expected)):
+        raise RunFailed(
+            f"{stranger}: {path} does not name it; move it away (text of another run comes in with more_shards), "
+            f"or {AGAIN}"
+        )
+    return expected

@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from mindllm.checkpoint import Progress, latest, read_progress
-from mindllm.config import RunFailed, UserError
+from mindllm.config import UserError
 from mindllm.mixture import Mixture
 from mindllm.mixture.order import percent
 from mindllm.mixture.past import past_differences
-from mindllm.shards import AGAIN, Shards
+from mindllm.shards import Shards, list_split
 from mindllm.stage import Stage, differences, indented, read_json, write_json
 from mindllm.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ def open_sources(
     """
     found: dict[str, Shards] = {}
     for prefix, folder in folders.items():
-        for path in _listed(Path(folder), split):
+        for path in list_split(Path(folder), split):
             name = f"{prefix}-{path.parent.name}" if prefix else path.parent.name
             if name in found:
                 raise UserError(
@@ -58,25 +58,6 @@ def open_sources(
     if split == "train":  # text that is held out is only read once, and may well be the same
         _check_twins(found)
     return found
-
-
-def _listed(folder: Path, split: str) -> list[Path]:
-    """The sources' folders of a split. Raises RunFailed where they are not those that the shard stage has completed."""
-    path = folder / "meta.json"
-    stage = read_json(path) or {}
-    named = (stage.get("counts") or {}).get("sources")
-    if named is None:  # not written by the shard stage, or by an older one
-        return sorted(found.parent for found in folder.glob(f"*/{split}/meta.json"))
-    expected = sorted(folder / name for name in named if name.endswith(f"/{split}"))
-    for source in expected:
-        if not (source / "meta.json").is_file():
-            raise RunFailed(f"{source}: not there, or not complete, though {path} names it; {AGAIN}")
-    for stranger in sorted({found for found in folder.glob(f"*/{split}") if found.is_dir()} - set(expected)):
-        raise RunFailed(
-            f"{stranger}: {path} does not name it; move it away (text of another run comes in with more_shards), "
-            f"or {AGAIN}"
-        )
-    return expected
 
 
 def _check_twins(sources: Mapping[str, Shards]) -> None:
