@@ -110,7 +110,10 @@ def _per_byte(row: dict[str, Any]) -> dict[str, Any]:
 
 def open_model(folder: str | Path) -> tuple[Any, Any]:
     """The exported model (eval mode, fp32, on a GPU where there is one) and its tokenizer. slow: some seconds."""
-    from mindllm.hf import load_exported, quiet  # here, so that `report` and `--help` do not wait for transformers
+    from mindllm.hf.export import (
+        load_exported,
+        quiet,
+    )  # here, so that `report` and `--help` do not wait for transformers
 
     quiet()
     model, tokenizer = load_exported(Path(folder))

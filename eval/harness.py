@@ -91,9 +91,9 @@ def run_tasks(config: EvalConfig, manager: Any) -> dict[str, Any]:
     from lm_eval import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    from mindllm import hf
+    from mindllm.hf.export import quiet
 
-    hf.quiet()
+    quiet()
     loaded = manager.load(config.tasks)
     for task in loaded["tasks"].values():
         _set_fewshot(task, config)

@@ -240,7 +240,7 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems:
     """The first type that fits; the text of an override is null before it is a string."""
     if type(None) in arguments and (value is None or isinstance(value, Override) and _plain(value) is None):
         return None
-    options = [a for a in arguments if a is not type(None)]
+    options = _of_kind([a for a in arguments if a is not type(None)], value)
     attempts: list[list[str]] = []
     for option in options:
         attempt: list[str] = []
@@ -253,6 +253,22 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems:
     else:
         problems.append(f"{where}: expected {' or '.join(_type_name(a) for a in arguments)}, got {_show(value)}")
     return None
+
+
+def _of_kind(options: list[Any], value: Any) -> list[Any]:
+    """Of dataclasses that share a literal field (`model_type`) only the one that `value` names, else the first of them.
+
+    So its own problems are reported, and not that none of them fits. Other options come back as they are.
+    """
+    if not all(map(dataclasses.is_dataclass, options)) or len(options) < 2:
+        return options
+    for name, hint in typing.get_type_hints(options[0]).items():
+        if typing.get_origin(hint) is Literal:
+            given = _plain(value.get(name)) if isinstance(value, Mapping) else None
+            fits = [o for o in options if given in typing.get_args(typing.get_type_hints(o).get(name))]
+            if fits or given is None:
+                return (fits or options)[:1]
+    return options
 
 
 def _plain(value: Any) -> Any:

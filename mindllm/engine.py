@@ -29,7 +29,7 @@ from torch import Tensor, nn
 # Keys of DeepSpeed's JSON that follow from TrainConfig, or would change what it says.
 DERIVED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
                 "managed_gradient_accumulation", "gradient_clipping", "optimizer", "scheduler", "bf16", "fp16", "amp",
-                "torch_autocast", "data_types")  # fmt: skip
+                "torch_autocast", "data_types", "communication_data_type")  # fmt: skip
 DERIVED_ZERO_KEYS = ("stage", "compute_grad_norm")
 
 
@@ -59,13 +59,14 @@ class Engine:
         accumulation: int, max_grad_norm: float, betas: tuple[float, float], eps: float, extra: Mapping[str, Any],
     ):  # fmt: skip
         self.accumulation, self.world = accumulation, dist.get_world_size()
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps)
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
         settings = {
             "train_micro_batch_size_per_gpu": micro_batch_size,
             "gradient_accumulation_steps": accumulation,
             "gradient_clipping": max_grad_norm,
             "bf16": {"enabled": precision == "bf16"},
             "data_types": {"grad_accum_dtype": "fp32"},
+            "communication_data_type": "fp32",  # gradients are added up over processes in it, too
             "steps_per_print": 1 << 60,
             **extra,
             "zero_optimization": {**extra.get("zero_optimization", {}), "stage": zero_stage},
@@ -117,11 +118,12 @@ class Engine:
             raise RuntimeError(f"{folder / tag}: DeepSpeed could not load this checkpoint")
 
 
-def sum_over_processes(values: list[float], device: torch.device) -> list[float]:
-    """Add numbers up over all processes, in double precision. sync: a few bytes."""
-    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+def add_up(values: list[int] | list[float] | Tensor, device: torch.device) -> Tensor:
+    """Numbers added up over all processes, in double precision, on the device: nothing waits for them yet."""
+    tensor = torch.as_tensor(values, dtype=torch.float64)
+    tensor = tensor.to(device, non_blocking=True) if tensor.device != device else tensor.clone()
     dist.all_reduce(tensor)
-    return [float(x) for x in tensor]
+    return tensor
 
 
 def from_rank_zero(value: Any) -> Any:

@@ -18,7 +18,7 @@ from mindllm import checkpoint
 from mindllm.cli import Verb, main
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
-from mindllm.hf import load_exported, quiet, to_huggingface, write_export
+from mindllm.hf.export import load_exported, quiet, to_huggingface, write_export
 from mindllm.models import MODELS
 from mindllm.models.mindllm import MindLLM
 from mindllm.pretrain import PretrainConfig

@@ -55,14 +55,15 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> Tensor:
     return gradient.mul_(kept[:, None])
 
 
-def next_token_loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Sum over targets of -log p(label), natural log, fp32 scalar.
+def next_token_loss(hidden: Tensor, weight: Tensor, labels: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(what to optimise, negative log-likelihood), fp32 scalars, sums over the targets; they differ by the z-loss.
 
-    hidden (B, T, C), weight (V, C), labels (B, T): token ids, or IGNORED.
+    hidden (B, T, C), weight (V, C), labels (B, T): token ids, or IGNORED. Natural log. z_loss: weight of the squared
+    log of the softmax's denominator (PaLM, arXiv 2204.02311, section 5: 1e-4). The second scalar has no gradient.
     """
     needs_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     loss: Tensor = _HeadLoss.apply(hidden.flatten(0, -2), weight, labels.flatten(), needs_grad)
-    return loss
+    return loss, loss.detach()
 
 
 def num_targets(labels: Tensor) -> int:

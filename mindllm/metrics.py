@@ -37,14 +37,18 @@ class Metrics:
         self._clock = time.perf_counter()
 
     def step(
-        self, step: int, loss: float, lr: float, grad_norm: float, tokens: int, total_tokens: int, show: bool
-    ) -> None:
-        """Record one optimizer step of `tokens` targets; print it when `show`."""
+        self, step: int, terms: dict[str, float], lr: float, grad_norm: float, tokens: int, total_tokens: int,
+        show: bool,
+    ) -> None:  # fmt: skip
+        """Record one optimizer step of `tokens` targets; print it when `show`.
+
+        terms: means of the loss's terms; one that is exactly 0 was not asked for, and only "loss" is printed.
+        """
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
         rate = tokens / seconds
         values = {
-            "loss": loss,
+            **{name: value for name, value in terms.items() if name == "loss" or value},
             "lr": lr,
             "grad_norm": grad_norm,
             "tokens": total_tokens,
@@ -57,7 +61,7 @@ class Metrics:
             mfu = f"{values['mfu']:.1%}" if "mfu" in values else "n/a"
             left = (self.total_steps - step) * seconds
             print(
-                f"step {step:>6}/{self.total_steps} | loss {loss:.4f} | lr {lr:.2e} | norm {grad_norm:.3f} | "
+                f"step {step:>6}/{self.total_steps} | loss {terms['loss']:.4f} | lr {lr:.2e} | norm {grad_norm:.3f} | "
                 f"{rate:,.0f} tokens/s | MFU {mfu} | {memory_gib():.2f} GiB | {left / 60:.1f} min left",
                 flush=True,
             )

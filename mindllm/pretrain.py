@@ -24,11 +24,13 @@ from mindllm import engine as door
 from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
-from mindllm.loss import IGNORED, num_targets
+from mindllm.hf import start_from, weights_fingerprint
+from mindllm.loss import IGNORED
 from mindllm.metrics import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS
+from mindllm.models.gpt_neo import GPTNeoConfig
 from mindllm.models.mindllm import MindLLMConfig
 from mindllm.shards import Shards, stacked
 from mindllm.stage import Stage, differences, indented, require
@@ -44,8 +46,10 @@ class PretrainConfig:
     shards: the shard stage's folder.  more_shards: prefix -> another one, whose sources are called PREFIX-SOURCE.
     out: the run folder.  seq_len: tokens a sample predicts.  phases: mixture weights over time.
     max_epochs: a source that would be repeated more often is an error.  max_epochs_by_source: for single ones.
-    valid_samples: validation samples per source, at most.  accept_data: go on with an unfinished run although its
-    sources or phases have changed since; what was served before its newest checkpoint must not have.
+    valid_samples: validation samples per source, at most.  mask_documents: a token sees its own document only, and
+    positions begin anew in each.  init_from: a folder of a Hugging Face model whose weights the run starts from.
+    accept_data: go on with an unfinished run although its sources or phases have changed since; what was served before
+    its newest checkpoint must not have.
     """
 
     run: str = "runs/demo"
@@ -57,8 +61,10 @@ class PretrainConfig:
     max_epochs: float = 4.0
     max_epochs_by_source: dict[str, float] = field(default_factory=dict)
     valid_samples: int = 64
+    mask_documents: bool = False
+    init_from: str = ""
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
-    model: MindLLMConfig = field(default_factory=MindLLMConfig)
+    model: MindLLMConfig | GPTNeoConfig = field(default_factory=MindLLMConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     accept_data: bool = False
     force: bool = False
@@ -114,11 +120,15 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
     record = json.loads(json.dumps(mixture.record()))
     prints = training_data.fingerprints
     inputs = {"sources": prints(sources), "valid": prints(valid), "tokenizer": tokenizer.fingerprint}
+    if config.init_from:
+        inputs["init_from"] = weights_fingerprint(config.init_from)
     stage = Stage(out, "pretrain", identity(config), inputs, place="out=... (or run=...)")
     if not _start(stage, record, config, rank):
         return 0
     torch.manual_seed(config.train.seed)
     model = MODELS[config.model.model_type](config.model)
+    if config.init_from:
+        start_from(model, config.init_from, config.tokenizer)
     if rank == 0:
         write_config(out, config)
         training_data.write_record(out, mixture, record, valid)
@@ -132,7 +142,8 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         rank=rank, world=world, device=device,
         fingerprints={"model": asdict(config.model), "data": record, "world": world},
         flops_per_token=_flops(config, model.num_parameters()),
-        validate=validator(valid, config, tokenizer.token_bytes, rank, world, device),
+        validate=validator(valid, config, tokenizer, rank, world, device),
+        loss=next_token(config, tokenizer),
     )  # fmt: skip
     if rank == 0 and result.finished:
         stage.finish(**{"in": result.progress.tokens, "out": result.progress.step, "unit": "tokens -> steps",
@@ -150,7 +161,8 @@ def _check(config: PretrainConfig, tokenizer: Tokenizer, world: int) -> None:
         raise UserError(
             f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
         )
-    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    multiple = config.model.vocab_multiple
+    config.model.vocab_size = config.model.vocab_size or -(-tokenizer.vocab_size // multiple) * multiple
     if config.model.vocab_size < tokenizer.vocab_size:
         raise UserError(
             f"model.vocab_size {config.model.vocab_size} is less than the {tokenizer.vocab_size} tokens of "
@@ -167,9 +179,11 @@ def _flops(config: PretrainConfig, parameters: int) -> float:
 def identity(config: PretrainConfig) -> dict[str, Any]:
     """The settings that decide what comes out; not those about logging, saving and where things lie."""
     settings = {
-        k: v for k, v in asdict(config).items() if k in ("seq_len", "phases", "model", "train", "valid_samples")
+        k: v
+        for k, v in asdict(config).items()
+        if k in ("seq_len", "mask_documents", "phases", "model", "train", "valid_samples")
     }
-    for name in ("log_every", "eval_every", "save_every", "keep_last", "num_threads"):
+    for name in ("log_every", "eval_every", "save_every", "keep_last", "num_threads", "compile", "recompute_layers"):
         del settings["train"][name]
     return settings
 
@@ -197,7 +211,7 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
 def validator(
     sources: dict[str, Shards],
     config: PretrainConfig,
-    token_bytes: np.ndarray,
+    tokenizer: Tokenizer,
     rank: int,
     world: int,
     device: torch.device,
@@ -206,7 +220,7 @@ def validator(
 
     Bits per byte also for each source. An eos counts in the nats and in the tokens, and stands for no byte.
     """
-    next_token = NextToken()
+    loss, token_bytes = next_token(config, tokenizer), tokenizer.token_bytes
     size = config.train.micro_batch_size
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -215,24 +229,29 @@ def validator(
         for shards in sources.values():
             count = min(len(shards), config.valid_samples)
             mine = range(rank, -(-count // world) * world, world)  # as many on every rank: ZeRO-3 needs all for a pass
-            nats, tokens, text = 0.0, 0, 0
+            nats, tokens, text = torch.zeros((), dtype=torch.float64, device=device), 0, 0
             for start in range(0, len(mine), size):
                 part = mine[start : start + size]
-                batch = next_token.prepare(stacked([shards[min(k, count - 1)] for k in part], len(token_bytes)), device)
-                labels = batch["labels"].cpu().numpy().copy()
+                samples = stacked([shards[min(k, count - 1)] for k in part], len(token_bytes))
+                batch, labels = loss.prepare(samples, device), samples[:, 1:].copy()
                 if part[-1] >= count:
                     labels[-1] = IGNORED  # a repeat that only fills up this rank's part
                     batch["labels"] = torch.from_numpy(labels).to(device)
                 with torch.no_grad():
-                    nats += float(next_token(model, batch)["loss"])
-                tokens += num_targets(batch["labels"])
+                    nats += loss(model, batch)["loss"]
+                tokens += int((labels != IGNORED).sum())
                 text += int(token_bytes[labels[labels != IGNORED]].sum(dtype=np.int64))
-            sums += [nats, tokens, text]
+            sums += [float(nats), tokens, text]  # sync: once a source
         model.train()
-        totals = np.array(door.sum_over_processes(sums, device)).reshape(-1, 3)
+        totals = door.add_up(sums, device).cpu().numpy().reshape(-1, 3)
         return _validation_lines(list(sources), totals)
 
     return validate
+
+
+def next_token(config: PretrainConfig, tokenizer: Tokenizer) -> NextToken:
+    """The loss of a run, in training and in validation."""
+    return NextToken(tokenizer.eos_id if config.mask_documents else None)
 
 
 def _validation_lines(names: list[str], totals: np.ndarray) -> dict[str, float]:

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from mindllm import checkpoint
 from mindllm import engine as door
+from mindllm.attention import Mask
 from mindllm.checkpoint import Progress
 from mindllm.engine import DERIVED_KEYS, DERIVED_ZERO_KEYS, Engine
 from mindllm.metrics import Metrics
+from mindllm.models.base import LanguageModel
 from mindllm.stage import write_text
 
 
@@ -36,6 +38,8 @@ class TrainConfig:
     batch_size: sequences of one optimizer step over all processes.  micro_batch_size: of one forward pass of one
     process.  schedule: after linear warm-up, `cosine` or `linear` down to min_lr_ratio, `wsd` (constant, then linear
     over the last decay_ratio of the steps after warm-up), or `constant`.  max_grad_norm: 0 clips nothing.
+    compile: torch.compile every layer.  recompute_layers: so many layers, from the first, recompute in the backward
+    pass what they would keep; -1: all.  z_loss: weight of the squared log of the softmax's denominator (PaLM: 1e-4).
     deepspeed: extra keys for DeepSpeed's JSON.
     """
 
@@ -55,6 +59,9 @@ class TrainConfig:
     zero_stage: int = 1
     seed: int = 1
     num_threads: int = 0
+    compile: bool = False
+    recompute_layers: int = 0
+    z_loss: float = 0.0
     log_every: int = 10
     eval_every: int = 100
     save_every: int = 100
@@ -76,9 +83,11 @@ class TrainConfig:
             yield "learning_rate must be above 0, min_lr_ratio in [0, 1], decay_ratio in (0, 1]"
         if not 0 <= self.warmup_steps <= self.steps:
             yield f"warmup_steps: {self.warmup_steps} is not between 0 and steps {self.steps}"
-        for name in ("weight_decay", "eps", "max_grad_norm", "num_threads"):
+        for name in ("weight_decay", "eps", "max_grad_norm", "num_threads", "z_loss"):
             if not getattr(self, name) >= 0:
                 yield f"{name}: must be 0 or more"
+        if self.recompute_layers < -1:
+            yield "recompute_layers: a number of layers, or -1 for all"
         zero = self.deepspeed.get("zero_optimization", {})
         if not isinstance(zero, dict):
             yield "deepspeed.zero_optimization: expected keys and values"
@@ -98,33 +107,48 @@ class Batches(Protocol):
 
 
 class Loss(Protocol):
-    """Loss terms of a micro-batch: each a sum over its own kind of targets; the loop divides by their global number."""
+    """Loss terms of a micro-batch: each a sum over its own kind of targets; the loop divides by their global number.
 
-    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    The term "loss" is the one that is shown; what is optimised is the sum of all. Nothing here may wait for the device.
+    """
+
+    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Any]:
         """Move a micro-batch to the device, as the model wants it."""
 
-    def counts(self, batch: dict[str, Tensor]) -> dict[str, int]:
+    def counts(self, batch: dict[str, Any]) -> dict[str, int]:
         """Number of targets of every term, the same terms for every batch."""
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Summed loss of every term (fp32 scalars)."""
 
 
 class NextToken:
-    """The language-modelling loss: token t + 1 from the tokens up to t."""
+    """The language-modelling loss: token t + 1 from the tokens up to t.
 
-    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """int64 (B, T + 1) to input_ids and labels (B, T)."""
+    mask_documents: the id that ends a document; attention and positions then stay inside each. None: one long text.
+    """
+
+    def __init__(self, mask_documents: int | None = None):
+        self.eos_id = mask_documents
+
+    def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Any]:
+        """int64 (B, T + 1) to input_ids and labels (B, T), and the mask."""
         tokens = torch.from_numpy(batch).to(device, non_blocking=True)
-        return {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        prepared: dict[str, Any] = {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        if self.eos_id is not None:
+            first = np.zeros((len(batch), batch.shape[1] - 1), dtype=bool)
+            first[:, 1:] = batch[:, :-2] == self.eos_id
+            prepared["mask"] = Mask.packed(first, device)
+        return prepared
 
-    def counts(self, batch: dict[str, Tensor]) -> dict[str, int]:
+    def counts(self, batch: dict[str, Any]) -> dict[str, int]:
         """Every position is a target."""
-        return {"loss": batch["labels"].numel()}
+        return dict.fromkeys(("loss", "z_loss"), batch["labels"].numel())
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The model sums its own loss, so that the head runs in chunks."""
-        return {"loss": model(batch["input_ids"], labels=batch["labels"])}
+    def __call__(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The model sums its own loss, so that the head runs in chunks. z_loss has the gradient of both."""
+        total, loss = model(**batch)
+        return {"loss": loss, "z_loss": total - loss}
 
 
 class Result(NamedTuple):
@@ -151,6 +175,8 @@ def train(
     torch.set_num_threads(
         config.num_threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", world)))
     )
+    if isinstance(model, LanguageModel):
+        _prepare_model(model, config)
     engine = _engine(model.to(device), config, world)
     start = checkpoint.latest(out)
     progress = checkpoint.resume(engine, start, fingerprints) if start else Progress(fingerprints=fingerprints)
@@ -164,13 +190,13 @@ def train(
         while progress.step < config.steps and not stop.agreed:
             lr = lr_at(progress.step, config)
             micro_batches = batches(progress.step, rank, world)
-            mean_loss, num_tokens, stop.agreed = _forward_backward(engine, loss, micro_batches, device, stop)
-            _check_finite(mean_loss, "loss", progress.step + 1)
+            terms, num_tokens, stop.agreed = _forward_backward(engine, loss, micro_batches, device, stop)
+            _check_finite(sum(terms.values()), "loss", progress.step + 1)
             grad_norm = engine.step(lr)
             _check_finite(grad_norm, "gradient's norm", progress.step + 1)
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
             show = progress.step % config.log_every == 0 or progress.step == config.steps
-            metrics.step(progress.step, mean_loss, lr, grad_norm, num_tokens, progress.tokens, show)
+            metrics.step(progress.step, terms, lr, grad_norm, num_tokens, progress.tokens, show)
             if progress.step % config.eval_every == 0 or progress.step == config.steps:
                 valid = validate(engine.model)
                 metrics.valid(progress.step, valid)
@@ -185,8 +211,11 @@ def train(
 
 def _forward_backward(
     engine: Engine, loss: Loss, micro_batches: list[np.ndarray], device: torch.device, stop: _StopRequest
-) -> tuple[float, int, bool]:
-    """Gradients of one step; returns (mean loss, targets in the global batch, whether a process was asked to stop)."""
+) -> tuple[dict[str, float], int, bool]:
+    """Gradients of one step; returns (mean of each term, targets in the global batch, whether one was asked to stop).
+
+    Everything up to the last line is only queued: the device never waits for the host between micro-batches.
+    """
     assert len(micro_batches) == engine.accumulation, (
         f"{len(micro_batches)} micro-batches for a process, where a step takes {engine.accumulation}"
     )
@@ -195,16 +224,17 @@ def _forward_backward(
     for batch in prepared:
         for name, count in loss.counts(batch).items():
             counts[name] = counts.get(name, 0) + count
-    *totals, stopping = door.sum_over_processes([*map(float, counts.values()), float(stop.asked)], device)
-    share = {name: 1.0 / max(1.0, total) for name, total in zip(counts, totals, strict=True)}
-    value = torch.zeros((), dtype=torch.float64, device=device)
+    totals = door.add_up([*counts.values(), int(stop.asked)], device)
+    share = 1.0 / totals[:-1].clamp(min=1.0)
+    values = torch.zeros(len(counts), dtype=torch.float64, device=device)
     for batch in prepared:
         terms = loss(engine.model, batch)
-        combined = torch.stack([terms[name] * share[name] for name in share]).sum()
-        value += combined.detach()
-        engine.backward(combined)
-    mean_loss = door.sum_over_processes([float(value)], device)[0]  # sync: one number a step
-    return mean_loss, round(totals[0]), stopping > 0
+        sums = torch.stack([terms[name] for name in counts])
+        values += sums.detach()
+        engine.backward((sums * share.to(sums.dtype)).sum())
+    means = door.add_up(values * share, device)
+    *found, targets, stopping = torch.cat([means, totals[:1], totals[-1:]]).tolist()  # sync: a few numbers a step
+    return dict(zip(counts, found, strict=True)), round(targets), stopping > 0
 
 
 def _check_finite(value: float, what: str, step: int) -> None:
@@ -229,6 +259,14 @@ def lr_at(step: int, config: TrainConfig) -> float:
     if config.schedule == "wsd":
         done = max(0.0, done - (1 - config.decay_ratio)) / config.decay_ratio
     return config.learning_rate * (1 - (1 - floor) * done)
+
+
+def _prepare_model(model: LanguageModel, config: TrainConfig) -> None:
+    """How the model computes, as far as the config of a training decides it."""
+    model.z_loss = config.z_loss
+    model.recompute_layers = len(model.decoder_layers()) if config.recompute_layers < 0 else config.recompute_layers
+    if config.compile:
+        model.compile_layers()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def test_attention_equals_its_formula(heads: tuple[int, int], T: int) -> None:
     torch.manual_seed(sum(heads) + T)
     H, K = heads
     query, key, value = (torch.randn(2, n, T, 8, requires_grad=True) for n in (H, K, K))
-    out, expected = attend(query, key, value), plain(query, key, value)
+    out, expected = attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2), plain(query, key, value)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
     pull = torch.randn_like(out)
     found = torch.autograd.grad(out, (query, key, value), pull)
@@ -43,9 +43,9 @@ def test_attention_equals_its_formula(heads: tuple[int, int], T: int) -> None:
 def test_the_past_does_not_know_the_future() -> None:
     torch.manual_seed(1)
     query, key, value = (torch.randn(1, 2, 12, 8) for _ in range(3))
-    before = attend(query, key, value)
+    before = attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
     key[:, :, 7:], value[:, :, 7:] = 100.0, -100.0
-    after = attend(query, key, value)
+    after = attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
     assert torch.equal(before[:, :, :7], after[:, :, :7]) and not torch.equal(before[:, :, 7:], after[:, :, 7:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,14 +79,23 @@ def test_loads_and_follows_the_run(path: Path) -> None:
     assert config.run == "runs/某" and "{run}" not in repr(config)
 
 
+def sections(hint: Any, values: Any) -> Iterator[type]:
+    """The config class of a section; of several the one that its model_type names."""
+    for option in typing.get_args(hint) if isinstance(hint, types.UnionType) else [hint]:
+        if dataclasses.is_dataclass(option) and values is not None:
+            defaults = {f.name: f.default for f in dataclasses.fields(option)}
+            if values.get("model_type") == defaults.get("model_type"):
+                yield typing.cast(type, option)
+
+
 def missing(kind: type, values: dict[str, Any], where: str = "") -> Iterator[str]:
     """Fields of a config class, and of its sections, that a YAML does not name."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if field.name not in values:
             yield where + field.name
-        elif dataclasses.is_dataclass(hints[field.name]):
-            yield from missing(typing.cast(type, hints[field.name]), values[field.name], f"{where}{field.name}.")
+        for option in sections(hints[field.name], values.get(field.name)):
+            yield from missing(option, values[field.name], f"{where}{field.name}.")
 
 
 @each

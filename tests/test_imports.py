@@ -55,7 +55,7 @@ OWNERS = {  # external package -> the files that know it
     "tiktoken": ["mindllm/tokenizer/others.py"],
     "tokenizers": [f"mindllm/tokenizer/{name}.py" for name in ("bytelevel", "fast", "others")],
     "torch": ["mindllm/*", "eval/*"],
-    "transformers": ["mindllm/hf.py"],
+    "transformers": ["mindllm/hf/*"],
     "xxhash": ["*"],
     "yaml": ["mindllm/config.py", "mindllm/train.py"],
 }

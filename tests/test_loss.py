@@ -38,7 +38,7 @@ def plain(hidden: Tensor, weight: Tensor, labels: Tensor, scale: float) -> tuple
 def test_value_and_gradients_equal_full_logits(shape: tuple[int, int], ignored: float) -> None:
     hidden, weight, labels = inputs(shape, ignored=ignored)
     scale = 1 / max(1, num_targets(labels))
-    total = next_token_loss(hidden, weight, labels)
+    total, _ = next_token_loss(hidden, weight, labels)
     (total * scale).backward()
     expected = plain(hidden, weight, labels, scale)
     for found, right in zip((total.detach(), hidden.grad, weight.grad), expected, strict=True):
@@ -50,7 +50,7 @@ def test_value_and_gradients_equal_full_logits(shape: tuple[int, int], ignored: 
 def test_bf16_is_close_and_sums_in_fp32() -> None:
     hidden, weight, labels = inputs((2, 300), torch.bfloat16, ignored=0.1)
     scale = 1 / num_targets(labels)
-    total = next_token_loss(hidden, weight, labels)
+    total, _ = next_token_loss(hidden, weight, labels)
     (total * scale).backward()
     value, d_hidden, d_weight = plain(hidden, weight, labels, scale)
     assert total.dtype == torch.float32 and hidden.grad is not None and weight.grad is not None
@@ -63,17 +63,17 @@ def test_bf16_is_close_and_sums_in_fp32() -> None:
 def test_two_uses_of_one_weight_add_up() -> None:
     """As with a tied head, or two micro-batches."""
     hidden, weight, labels = inputs((2, 7))
-    (2 * next_token_loss(hidden, weight, labels) + weight.sum()).backward()
+    (2 * next_token_loss(hidden, weight, labels)[0] + weight.sum()).backward()
     torch.testing.assert_close(weight.grad, plain(hidden, weight, labels, 2)[2] + 1, rtol=1e-5, atol=1e-5)
 
 
 def test_without_gradients_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, labels = inputs((2, 300), ignored=0.2)
-    expected = next_token_loss(hidden, weight, labels)
+    expected, _ = next_token_loss(hidden, weight, labels)
     monkeypatch.setattr(loss, "_softmax_gradient", lambda *_: pytest.fail("made a gradient that nobody needs"))
     with torch.no_grad():
-        assert next_token_loss(hidden, weight, labels) == expected
-    assert next_token_loss(hidden.detach(), weight.detach(), labels) == expected
+        assert next_token_loss(hidden, weight, labels)[0] == expected
+    assert next_token_loss(hidden.detach(), weight.detach(), labels)[0] == expected
 
 
 def test_targets_are_counted() -> None:

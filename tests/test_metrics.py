@@ -18,7 +18,9 @@ def log(out: Path | None, start: int, stop: int, show: bool = False) -> None:
     """Steps start + 1 to stop of ten, a validation every second."""
     with Metrics(out, start, 10, flops_per_token=1e6, world=2) as writer:
         for step in range(start + 1, stop + 1):
-            writer.step(step, 1 / step, 1e-3, 0.1 + 0.2, tokens=100, total_tokens=100 * step, show=show)
+            writer.step(
+                step, {"loss": 1 / step, "z_loss": 0.0}, 1e-3, 0.1 + 0.2, tokens=100, total_tokens=100 * step, show=show
+            )
             if step % 2 == 0:
                 writer.valid(step, {"valid_loss": 1 / 3, "valid_bpb/web-zh": 0.7})
                 writer.restart_clock()
@@ -86,7 +88,7 @@ def test_mfu_is_against_the_device_or_not_given(tmp_path: Path, monkeypatch: pyt
     seconds = iter([0.0, 4.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
     with Metrics(tmp_path, 0, 10, flops_per_token=20_000.0, world=2) as writer:
-        writer.step(1, 1.0, 1.0, 1.0, tokens=100, total_tokens=100, show=False)
+        writer.step(1, {"loss": 1.0}, 1.0, 1.0, tokens=100, total_tokens=100, show=False)
     (line,) = read_metrics(tmp_path / "metrics.jsonl")
     assert line["tokens_per_second"] == 25.0 and line["mfu"] == 0.25  # 25 x 20,000 of 2 x 1,000,000
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mindllm.config import UserError, load
-from mindllm.hf import to_huggingface
+from mindllm.hf.export import to_huggingface
 from mindllm.models import MODELS
 from mindllm.models.mindllm import MindLLM, MindLLMConfig
 
@@ -43,7 +43,7 @@ def test_logits_and_gradients_equal_stock_transformers(residual: str, stock: str
     logits = theirs(ids).logits
     torch.testing.assert_close(ours(ids), logits, rtol=1e-5, atol=1e-5)
     expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    loss = ours(ids, labels=labels)
+    loss, _ = ours(ids, labels=labels)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     (loss / labels.numel()).backward()
     (expected / labels.numel()).backward()

@@ -163,11 +163,12 @@ def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any
         """The usual loss, until it breaks."""
 
         def __call__(self, model: Any, batch: Any) -> Any:
-            loss = super().__call__(model, batch)["loss"]
+            terms = super().__call__(model, batch)
+            loss = terms["z_loss"]  # the term that has the gradient
             if here["step"] == job.get("breaks_at"):
                 nothing = next(model.parameters()).sum() * 0
                 loss = loss * float("inf") if job["breaks"] == "loss" else loss + nothing.sqrt() * 0  # 0, slope inf
-            return {"loss": loss}
+            return {**terms, "z_loss": loss}
 
     out = folder / job["out"]
     out.mkdir(exist_ok=True)

@@ -13,32 +13,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mindllm.attention import attend
-from mindllm.loss import next_token_loss
+from mindllm.attention import CAUSAL, Mask, attend
+from mindllm.models.base import LanguageModel, count_positions
+from mindllm.models.cache import Cache
+from mindllm.models.norm import RMSNorm
+from mindllm.models.rope import rotary, rotate
 
 # B batch, T time, H heads, K key-value heads, D head dim, C hidden, F feed-forward, V vocab
 
 
 @dataclass
 class MindLLMConfig:
-    """Shape of the decoder, in Hugging Face's spelling. vocab_size 0: taken from the tokenizer."""
+    """Shape of the decoder, in Hugging Face's spelling.
+
+    vocab_size 0: the tokenizer's, rounded up to a multiple of vocab_multiple (an export leaves the empty rows out).
+    head_dim 0: hidden_size / num_attention_heads.  qkv_bias: as in Qwen2.  rope_scaling: {} for none, or
+    {rope_type: linear, factor: 4.0}, or Llama 3's with its four numbers.
+    """
 
     model_type: Literal["mindllm"] = "mindllm"
     vocab_size: int = 0
+    vocab_multiple: int = 1
     hidden_size: int = 256
     intermediate_size: int = 704
     num_hidden_layers: int = 6
     num_attention_heads: int = 4
     num_key_value_heads: int = 4
+    head_dim: int = 0
+    hidden_act: Literal["gelu_pytorch_tanh", "silu"] = "gelu_pytorch_tanh"
+    qkv_bias: bool = False
     max_position_embeddings: int = 256
     rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] = field(default_factory=dict)
     rms_norm_eps: float = 1e-5
     residual: Literal["deepnorm", "prenorm"] = "deepnorm"
     tie_word_embeddings: bool = False
@@ -47,7 +59,7 @@ class MindLLMConfig:
     def problems(self) -> Iterator[str]:
         """What cannot be built, a line each."""
         counts = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-        for name in (*counts, "max_position_embeddings"):
+        for name in (*counts, "max_position_embeddings", "vocab_multiple"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"
         if self.vocab_size < 0:
@@ -59,8 +71,8 @@ class MindLLMConfig:
             return
         if self.hidden_size % self.num_attention_heads:
             yield f"hidden_size: {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
-        elif self.head_dim % 2:
-            yield f"hidden_size / num_attention_heads: RoPE needs an even head dimension, not {self.head_dim}"
+        elif self.head_size % 2:
+            yield f"hidden_size / num_attention_heads: RoPE needs an even head dimension, not {self.head_size}"
         if self.num_attention_heads % self.num_key_value_heads:
             yield (
                 f"num_attention_heads: {self.num_attention_heads} is no multiple of num_key_value_heads "
@@ -68,9 +80,9 @@ class MindLLMConfig:
             )
 
     @property
-    def head_dim(self) -> int:
-        """Size of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+    def head_size(self) -> int:
+        """Channels of one attention head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
     def residual_scale(self) -> float:
@@ -78,37 +90,25 @@ class MindLLMConfig:
         return (2 * self.num_hidden_layers) ** 0.25 if self.residual == "deepnorm" else 1.0
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension, computed in fp32 whatever the input's precision."""
-
-    def __init__(self, size: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
-
-
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and grouped-query heads."""
 
-    def __init__(self, config: MindLLMConfig):
+    def __init__(self, config: MindLLMConfig, layer: int):
         super().__init__()
-        self.head_dim = config.head_dim
+        self.head_dim, self.layer = config.head_size, layer
         queries, keys = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask, cache: Cache | None) -> Tensor:
         B, T, _ = x.shape
-        q, k, v = (p(x).view(B, T, -1, self.head_dim).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
-        out = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)  # (B, H, T, D)
-        return self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
+        q, k, v = (p(x).view(B, T, -1, self.head_dim) for p in (self.q_proj, self.k_proj, self.v_proj))  # (B, T, H, D)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        return self.o_proj(attend(q, k, v, mask).reshape(B, T, -1))
 
 
 class FeedForward(nn.Module):
@@ -127,17 +127,17 @@ class FeedForward(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention and feed-forward, each with its norm and residual."""
 
-    def __init__(self, config: MindLLMConfig):
+    def __init__(self, config: MindLLMConfig, layer: int):
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.mlp = FeedForward(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.deepnorm, self.scale = config.residual == "deepnorm", config.residual_scale
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask, cache: Cache | None) -> Tensor:
         h = self.input_layernorm(x)
-        x = self._carry(x, h) + self.self_attn(h, cos, sin)
+        x = self._carry(x, h) + self.self_attn(h, cos, sin, mask, cache)
         h = self.post_attention_layernorm(x)
         return self._carry(x, h) + self.mlp(h)
 
@@ -146,25 +146,17 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, final norm: token ids (B, T) to hidden states (B, T, C)."""
+    """Embedding, layers, final norm; MindLLM.hidden_states runs them (names as in Hugging Face's models)."""
 
     def __init__(self, config: MindLLMConfig):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.config = config
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.embed_tokens(input_ids)
-        cos, sin = rotary(self.config, input_ids.shape[1], x)
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        return self.norm(x)
 
 
-class MindLLM(nn.Module):
-    """The language model: logits (B, T, V), or the summed loss (fp32 scalar) when it is called with labels (B, T)."""
+class MindLLM(LanguageModel):
+    """The language model: see LanguageModel for what it can be asked."""
 
     def __init__(self, config: MindLLMConfig):
         super().__init__()
@@ -177,15 +169,23 @@ class MindLLM(nn.Module):
         self.apply(self._init_weights)
         self._init_residual()
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Tensor:
-        hidden = self.model(input_ids)
-        if labels is None:
-            return self.lm_head(hidden)
-        return next_token_loss(hidden, self.lm_head.weight, labels)
+    def hidden_states(
+        self, input_ids: Tensor, mask: Mask = CAUSAL, position_ids: Tensor | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """See LanguageModel."""
+        x = self.model.embed_tokens(input_ids)
+        if position_ids is None:
+            position_ids = count_positions(input_ids.shape[1], mask, cache, x.device)
+        cos, sin = rotary(position_ids, self.config.head_size, self.config.rope_theta, x.dtype)
+        for i in range(len(self.model.layers)):
+            x = self.run_layer(i, x, cos, sin, mask, cache)
+        if cache is not None:
+            cache.advance(input_ids.shape[1])
+        return self.model.norm(x)
 
-    def num_parameters(self) -> int:
-        """Parameters, a tied head counted once."""
-        return sum(p.numel() for p in self.parameters())
+    def decoder_layers(self) -> nn.ModuleList:
+        """The repeated layers, in order."""
+        return self.model.layers
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -212,19 +212,3 @@ class MindLLM(nn.Module):
                 nn.init.xavier_normal_(weight, gain=(8 * layers) ** -0.25)
             elif self.config.residual == "prenorm" and kind in ("o_proj", "down_proj"):
                 nn.init.normal_(weight, std=self.config.initializer_range / math.sqrt(2 * layers))
-
-
-def rotary(config: MindLLMConfig, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin (T, D) of the angle of every position and channel pair, with the precision and device of `like`."""
-    half = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=like.device) / config.head_dim
-    angles = torch.outer(
-        torch.arange(T, dtype=torch.float32, device=like.device), 1.0 / config.rope_theta**half
-    )  # (T, D/2)
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel pairs (d, d + D/2) of x (B, H, T, D) by their position's angle."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin

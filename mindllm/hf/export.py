@@ -70,7 +70,7 @@ def _minimax(config: MindLLMConfig, shared: dict[str, Any]) -> Any:
         "mlp_beta_factor": 1.0,
     }
     return transformers.MiniMaxForCausalLM(
-        transformers.MiniMaxConfig(**shared, **own, **scales, head_dim=config.head_dim)
+        transformers.MiniMaxConfig(**shared, **own, **scales, head_dim=config.head_size)
     )
 
 

@@ -1,0 +1,87 @@
+"""Who may look at whom: the one statement of the rules, as data that every kernel reads in its own way.
+
+A Mask is made once per batch, on the host (`Mask.packed`), and used by all layers, so that no layer has to ask the
+device for a length. Memory: B*T*12 bytes for packed documents; nothing of size T x T unless `visible` is asked for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# B batch, T queries, S keys
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A query sees a key if all rules allow it; with S > T keys, the queries are the last T of the S positions.
+
+    causal: not those after it.  prefix (B,): a key among the first prefix[b] positions is seen from everywhere, so that
+    these see each other both ways and the rest is causal.  documents (B, T): only keys with the same number (of
+    training; not with a cache).  padding (B,): the first padding[b] keys are seen by nobody but themselves.
+    boundaries (num_documents + 1,), longest, positions (B, T): the documents again, as kernels for packed sequences
+    take them: where they begin in the flattened batch (int32), the longest one's length, the place of each token in its
+    own (int64).
+    """
+
+    causal: bool = True
+    prefix: Tensor | None = None
+    documents: Tensor | None = None
+    padding: Tensor | None = None
+    boundaries: Tensor | None = None
+    longest: int = 0
+    positions: Tensor | None = None
+
+    @staticmethod
+    def packed(first: np.ndarray, device: torch.device | str = "cpu", causal: bool = True) -> Mask:
+        """Documents packed into rows: `first` (B, T) is true where one begins (a row's start always does)."""
+        first = first.copy()
+        first[:, 0] = True
+        B, T = first.shape
+        begins = np.flatnonzero(first)
+        lengths = np.diff(begins, append=first.size)
+        positions = np.arange(first.size) - np.repeat(begins, lengths)
+        documents = torch.from_numpy(np.cumsum(first, axis=1, dtype=np.int32))
+
+        def put(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device, non_blocking=True)
+
+        return Mask(
+            causal=causal, documents=documents.to(device, non_blocking=True),
+            boundaries=put(np.append(begins, first.size).astype(np.int32)), longest=int(lengths.max()),
+            positions=put(positions.reshape(B, T)),
+        )  # fmt: skip
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but (perhaps) causal."""
+        return self.prefix is None and self.documents is None and self.padding is None
+
+    def visible(self, num_queries: int, num_keys: int, window: int = 0, device: torch.device | str = "cpu") -> Tensor:
+        """bool (B or 1, T, S): True where a query sees a key. `window`: only the last so many, itself included; 0: all.
+
+        memory: B*T*S bytes
+        """
+        return self.rule(torch.arange(num_keys - num_queries, num_keys, device=device)[:, None],
+                         torch.arange(num_keys, device=device)[None, :], window)  # fmt: skip
+
+    def rule(self, query: Tensor, key: Tensor, window: int = 0) -> Tensor:
+        """`visible` for positions `query` (T, 1) and `key` (1, S) of the whole sequence."""
+        seen = torch.ones_like(query >= key)[None]
+        if self.causal:
+            seen = (query >= key)[None]
+            if self.prefix is not None:
+                seen = seen | (key[None] < self.prefix[:, None, None])
+        if window:
+            seen = seen & (query - key < window)[None]
+        if self.documents is not None:
+            seen = seen & (self.documents[:, query] == self.documents[:, key])
+        if self.padding is not None:
+            seen = seen & ((key[None] >= self.padding[:, None, None]) | (query == key)[None])
+        return seen
+
+
+CAUSAL = Mask()

@@ -1,0 +1,5 @@
+"""To and from Hugging Face folders. Of this project, only this package imports transformers, and only where needed."""
+
+from mindllm.hf.load import load_model, read_config, start_from, weights_fingerprint
+
+__all__ = ["load_model", "read_config", "start_from", "weights_fingerprint"]
