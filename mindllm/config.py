@@ -240,7 +240,9 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems:
     """The first type that fits; the text of an override is null before it is a string."""
     if type(None) in arguments and (value is None or isinstance(value, Override) and _plain(value) is None):
         return None
-    options = _of_kind([a for a in arguments if a is not type(None)], value)
+    options = [a for a in arguments if a is not type(None)]
+    if len(options) > 1 and all(map(dataclasses.is_dataclass, options)):
+        return _convert_kind(options, _plain(value) if isinstance(value, Override) else value, where, problems, run)
     attempts: list[list[str]] = []
     for option in options:
         attempt: list[str] = []
@@ -255,20 +257,15 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems:
     return None
 
 
-def _of_kind(options: list[Any], value: Any) -> list[Any]:
-    """Of dataclasses that share a literal field (`model_type`) only the one that `value` names, else the first of them.
-
-    So its own problems are reported, and not that none of them fits. Other options come back as they are.
-    """
-    if not all(map(dataclasses.is_dataclass, options)) or len(options) < 2:
-        return options
-    for name, hint in typing.get_type_hints(options[0]).items():
-        if typing.get_origin(hint) is Literal:
-            given = _plain(value.get(name)) if isinstance(value, Mapping) else None
-            fits = [o for o in options if given in typing.get_args(typing.get_type_hints(o).get(name))]
-            if fits or given is None:
-                return (fits or options)[:1]
-    return options
+def _convert_kind(kinds: list[Any], value: Any, where: str, problems: list[str], run: str) -> Any:
+    """One of several dataclasses: they share a literal field (`model_type`) that tells them apart, first one: default."""
+    hints = {kind: typing.get_type_hints(kind) for kind in kinds}
+    name = next(n for n, hint in hints[kinds[0]].items() if typing.get_origin(hint) is Literal)
+    by_name = {str(n): kind for kind in kinds for n in typing.get_args(hints[kind][name])}
+    given = _plain(value[name]) if isinstance(value, Mapping) and name in value else next(iter(by_name))
+    if isinstance(given, str) and given in by_name:
+        return parse(by_name[given], value, problems, f"{where}.", run)
+    return _check(False, given, f"{where}.{name}", problems, f"one of {', '.join(by_name)}")
 
 
 def _plain(value: Any) -> Any:

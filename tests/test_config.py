@@ -48,6 +48,23 @@ class Config:
             yield "steps: 13 is refused"
 
 
+@dataclass
+class Round:
+    kind: Literal["round", "disc"] = "round"
+    radius: int = 1
+
+
+@dataclass
+class Square:
+    kind: Literal["square"] = "square"
+    side: int = 2
+
+
+@dataclass
+class Shapes:
+    shape: Round | Square = field(default_factory=Square)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Any:
     def write(text: str | bytes) -> Path:
@@ -240,3 +257,33 @@ def test_any_file_loads_or_is_a_user_error(tmp_path_factory: pytest.TempPathFact
         assert isinstance(load(Config, path, ["steps=1"]), Config)
     except UserError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("given_overrides", "expected"),
+    [
+        ([], Square()),
+        (["shape.kind=round", "shape.radius=3"], Round(radius=3)),
+        (["shape.kind=disc"], Round(kind="disc")),
+        (["shape.kind=square", "shape.side=5"], Square(side=5)),
+        (["shape.radius=2"], Round(radius=2)),  # the first one is meant where none is named
+    ],
+)
+def test_a_literal_field_tells_the_kinds_of_a_section_apart(given_overrides: list[str], expected: Any) -> None:
+    assert load(Shapes, None, given_overrides).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("shape.kind=cube", "shape.kind: expected one of round, disc, square, got str 'cube'"),
+        ("shape.kind=[1]", "shape.kind: expected one of round, disc, square, got list [1]"),
+        ("shape.side=3", "shape.side: unknown key; known: kind, radius"),
+        ("shape={kind: square, side: x}", "shape.side: expected int, got str 'x'"),
+        ("shape=3", "shape: expected"),
+    ],
+)
+def test_a_section_of_no_known_kind_is_named(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(Shapes, None, [override])
+    assert message in str(caught.value)
