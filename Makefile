@@ -17,7 +17,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify pretrain export eval report doctor bench test test-full lint format samples
+.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify pretrain export generate eval report doctor bench bench-gpu test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ pretrain: $(READY) ## pre-train under DeepSpeed (GPUS=n processes)
 export: $(READY) ## the trained model as a Hugging Face folder
 	$(call stage,mindllm.export,configs/export/default.yaml)
 
+generate: export PROMPT_TEXT = $(value PROMPT)
+generate: $(READY) ## continue a text with the exported model: make generate PROMPT="..."
+	$(BIN)/python -m mindllm.generate $(call config,configs/generate/default.yaml) run=$(RUN) "prompt=$$PROMPT_TEXT" $(ARGS)
+
 eval: $(READY) ## benchmarks (lm-eval), bits per byte, samples of generated text
 	$(call stage,eval harness,configs/eval/tiny.yaml)
 	$(call stage,eval bpb,configs/eval/tiny.yaml)
@@ -76,7 +80,7 @@ report: $(READY) ## one HTML page about the run
 doctor: $(READY) ## what this machine has, which paths will be taken, what is missing
 	$(BIN)/python -m mindllm.doctor
 
-bench: $(READY) ## the benches that need no data but samples/, in about two minutes (bench/README.md has all)
+bench: $(READY) ## the benches that need no data but samples/, in some minutes (bench/README.md has all)
 	$(BIN)/python bench/clean_pages.py --repeats 3
 	$(BIN)/python bench/repetition.py
 	$(BIN)/python bench/sensitive.py
@@ -87,6 +91,12 @@ bench: $(READY) ## the benches that need no data but samples/, in about two minu
 	$(BIN)/python bench/minhash.py --repeats 3
 	$(BIN)/python bench/dedup.py
 	$(BIN)/python bench/kills.py --kills 3
+	$(BIN)/python bench/training.py --quick
+
+bench-gpu: $(READY) ## a training step on one GPU: tokens/s, MFU, memory, kernels against their formulas (docs/gpu.md)
+	$(BIN)/python bench/gpu.py --parity
+	$(BIN)/python bench/gpu.py --seq-lens 2048 --out gpu.jsonl $(ARGS)
+	$(BIN)/python bench/gpu.py --seq-lens 8192 --out gpu.jsonl $(ARGS)
 
 test: $(READY) ## the tests, in under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)

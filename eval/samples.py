@@ -1,8 +1,7 @@
 """Text that the exported model writes after each prompt: the quickest way to see what it has learnt, in both languages.
 
-A prompt starts a document, so one end token stands before it, as in training. Sampling is our own loop over the
-model's cache, because `generate` draws from torch's global generator: with a generator of its own every sample depends
-on the seed and its prompt alone. Cost: one small forward pass a token.
+mindllm.generate writes it, so every sample depends on the seed and its prompt alone. Cost: one small forward pass a
+token, `batch_size` prompts at a time.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.bpb import encode, open_model
 from eval.config import EvalConfig
 from mindllm.config import UserError
+from mindllm.generate import Settings, continue_texts, open_model
 from mindllm.stage import Stage, read_json, require, write_json
 
 
@@ -30,8 +28,7 @@ def samples(config: EvalConfig) -> int:
     stage = Stage(config.folder("samples"), "samples", settings, {"export": export["hash"]})
     path = stage.folder / "samples.json"
     if stage.start(config.force):
-        model, tokenizer = open_model(config.model)
-        found = [continue_prompt(model, tokenizer, prompt, config) for prompt in config.prompts]
+        found = continue_prompts(config)
         write_json(path, {"settings": {k: v for k, v in settings.items() if k != "prompts"}, "samples": found})
         written = sum(s["num_tokens"] for s in found)
         stage.finish(**{"in": len(found), "out": written, "unit": "prompts -> tokens"})
@@ -39,45 +36,17 @@ def samples(config: EvalConfig) -> int:
     return 0
 
 
-def continue_prompt(model: Any, tokenizer: Any, prompt: str, config: EvalConfig) -> dict[str, Any]:
-    """{prompt, text: what follows it, num_tokens: how many were written, ended: whether the model ended the text}."""
-    eos = tokenizer.eos_token_id
-    start = [eos, *encode([prompt], tokenizer).documents[0].tolist()]
-    size = model.config.max_position_embeddings
-    if len(start) >= size:
-        raise UserError(f"prompts: {prompt[:40]!r} has {len(start)} tokens; the model reads {size}")
-    written = continue_tokens(model, start, min(config.max_new_tokens, size - len(start)), eos, config)
-    ended = written[-1] == eos
-    before = _decode(tokenizer, start[1:])
-    text = _decode(tokenizer, start[1:] + written[: len(written) - ended]).removeprefix(before)
-    return {"prompt": prompt, "text": text, "num_tokens": len(written), "ended": ended}
-
-
-def _decode(tokenizer: Any, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-@torch.inference_mode()
-def continue_tokens(model: Any, start: list[int], max_new_tokens: int, eos: int, config: EvalConfig) -> list[int]:
-    """1 to `max_new_tokens` token ids that follow `start`; the last one is `eos` if the model ended the text."""
-    generator = torch.Generator().manual_seed(config.seed)
-    written: list[int] = []
-    inputs, cache = torch.tensor([start], device=model.device), None
-    while len(written) < max_new_tokens and (not written or written[-1] != eos):
-        out = model(input_ids=inputs, past_key_values=cache, use_cache=True)
-        written.append(draw(out.logits[0, -1], config.temperature, config.top_k, generator))
-        inputs, cache = torch.tensor([[written[-1]]], device=model.device), out.past_key_values
-    return written
-
-
-def draw(logits: torch.Tensor, temperature: float, top_k: int, generator: torch.Generator) -> int:
-    """A token id from logits (V,): the best at temperature 0, else drawn among the `top_k` best (0: all); CPU, fp64."""
-    scores = logits.double().cpu()
-    if temperature == 0:
-        return int(scores.argmax())
-    values, ids = torch.sort(scores, descending=True, stable=True)
-    kept = values[: top_k or None] / temperature
-    return int(ids[torch.multinomial(torch.softmax(kept, 0), 1, generator=generator)])
+def continue_prompts(config: EvalConfig) -> list[dict[str, Any]]:
+    """Of each prompt {prompt, text: what follows it, num_tokens: how many were drawn, ended: whether by the model}."""
+    model, vocabulary = open_model(config.model)
+    settings = Settings(
+        max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_k=config.top_k, seed=config.seed,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    return [
+        {"prompt": found.prompt, "text": found.text, "num_tokens": found.num_tokens, "ended": found.reason == "end"}
+        for found in continue_texts(model, vocabulary, config.prompts, settings)
+    ]
 
 
 def print_samples(path: Path) -> None:

@@ -258,7 +258,7 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str, problems:
 
 
 def _convert_kind(kinds: list[Any], value: Any, where: str, problems: list[str], run: str) -> Any:
-    """One of several dataclasses: they share a literal field (`model_type`) that tells them apart, first one: default."""
+    """One of several dataclasses; a literal field of all (`model_type`) tells them apart, and the first is default."""
     hints = {kind: typing.get_type_hints(kind) for kind in kinds}
     name = next(n for n, hint in hints[kinds[0]].items() if typing.get_origin(hint) is Literal)
     by_name = {str(n): kind for kind in kinds for n in typing.get_args(hints[kind][name])}

@@ -31,7 +31,8 @@ PACKAGES = (
     "Resiliparse",
 )
 OPTIONAL = {
-    "flash-attn": "not used yet: torch's SDPA carries the same kernel (pip install -e '.[flash]' needs nvcc)",
+    "flash-attn": "for NVIDIA GPUs; torch's own flash kernels do without: pip install -e '.[flash]' needs nvcc",
+    "liger-kernel": "a fused loss head for GPUs; ours does without: pip install -e '.[liger]'",
     "ray": "for data stages on a cluster: pip install -e '.[ray]'",
     "s3fs": "for sources under s3://: pip install -e '.[s3]'",
     "gcsfs": "for sources under gs://: pip install -e '.[gs]'",

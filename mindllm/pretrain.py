@@ -141,7 +141,7 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         model, batches, config.train, out,
         rank=rank, world=world, device=device,
         fingerprints={"model": asdict(config.model), "data": record, "world": world},
-        flops_per_token=_flops(config, model.num_parameters()),
+        flops_per_token=flops_per_token(config.model, config.seq_len),
         validate=validator(valid, config, tokenizer, rank, world, device),
         loss=next_token(config, tokenizer),
     )  # fmt: skip
@@ -170,12 +170,6 @@ def _check(config: PretrainConfig, tokenizer: Tokenizer, world: int) -> None:
         )
 
 
-def _flops(config: PretrainConfig, parameters: int) -> float:
-    shape = config.model
-    embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
-    return flops_per_token(parameters, embedding, shape.num_hidden_layers, shape.hidden_size, config.seq_len)
-
-
 def identity(config: PretrainConfig) -> dict[str, Any]:
     """The settings that decide what comes out; not those about logging, saving and where things lie."""
     settings = {
@@ -183,7 +177,8 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
         for k, v in asdict(config).items()
         if k in ("seq_len", "mask_documents", "phases", "model", "train", "valid_samples")
     }
-    for name in ("log_every", "eval_every", "save_every", "keep_last", "num_threads", "compile", "recompute_layers"):
+    for name in ("log_every", "eval_every", "save_every", "keep_last", "num_threads", "compile", "recompute_layers",
+                 "peak_tflops"):  # fmt: skip
         del settings["train"][name]
     return settings
 

@@ -40,6 +40,7 @@ class TrainConfig:
     over the last decay_ratio of the steps after warm-up), or `constant`.  max_grad_norm: 0 clips nothing.
     compile: torch.compile every layer.  recompute_layers: so many layers, from the first, recompute in the backward
     pass what they would keep; -1: all.  z_loss: weight of the squared log of the softmax's denominator (PaLM: 1e-4).
+    peak_tflops: dense bf16 TFLOP/s of one device, which MFU is measured against; 0: from a table.
     deepspeed: extra keys for DeepSpeed's JSON.
     """
 
@@ -62,6 +63,7 @@ class TrainConfig:
     compile: bool = False
     recompute_layers: int = 0
     z_loss: float = 0.0
+    peak_tflops: float = 0.0
     log_every: int = 10
     eval_every: int = 100
     save_every: int = 100
@@ -83,7 +85,7 @@ class TrainConfig:
             yield "learning_rate must be above 0, min_lr_ratio in [0, 1], decay_ratio in (0, 1]"
         if not 0 <= self.warmup_steps <= self.steps:
             yield f"warmup_steps: {self.warmup_steps} is not between 0 and steps {self.steps}"
-        for name in ("weight_decay", "eps", "max_grad_norm", "num_threads", "z_loss"):
+        for name in ("weight_decay", "eps", "max_grad_norm", "num_threads", "z_loss", "peak_tflops"):
             if not getattr(self, name) >= 0:
                 yield f"{name}: must be 0 or more"
         if self.recompute_layers < -1:
@@ -186,7 +188,8 @@ def train(
     # A run that was killed between its last checkpoint and its end has only its last validation left to do.
     valid = validate(engine.model) if progress.step == config.steps else {}
     saved = progress.step
-    with Metrics(out if rank == 0 else None, progress.step, config.steps, flops_per_token, world) as metrics:
+    folder = out if rank == 0 else None
+    with Metrics(folder, progress.step, config.steps, flops_per_token, world, config.peak_tflops) as metrics:
         while progress.step < config.steps and not stop.agreed:
             lr = lr_at(progress.step, config)
             micro_batches = batches(progress.step, rank, world)

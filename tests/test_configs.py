@@ -19,6 +19,7 @@ from eval.config import EvalConfig
 from mindllm.chain import LAUNCHER, ChainConfig
 from mindllm.config import load, parse, read_yaml
 from mindllm.export import ExportConfig
+from mindllm.generate.__main__ import GenerateConfig
 from mindllm.pretrain import PretrainConfig
 from mindllm.tokenizer.config import TokenizerConfig
 from mindllm.tokenizer.report import ReportConfig
@@ -29,6 +30,7 @@ CLASSES: dict[str, type] = {  # folder of configs/, or file in it -> what is rea
     "data": DataConfig,
     "eval": EvalConfig,
     "export": ExportConfig,
+    "generate": GenerateConfig,
     "pretrain": PretrainConfig,
     "quality": TrainQualityConfig,
     "tokenizer": TokenizerConfig,

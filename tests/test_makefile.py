@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mindllm", "data_pipeline", "eval")
 TEXT = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)
+TARGETS = list(dict.fromkeys(re.findall(r"^([a-z][a-z-]*):", TEXT, re.MULTILINE)))
 PAGES = [p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")] if p.exists()]
 
 

@@ -1,18 +1,18 @@
-"""The decoder against stock transformers: logits and gradients of both residuals, shared heads, tied head; its init."""
+"""The decoder's size, start and config: parameters of large models, DeepNet's initialisation, every problem named."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mindllm.config import UserError, load
-from mindllm.hf.export import to_huggingface
 from mindllm.models import MODELS
 from mindllm.models.mindllm import MindLLM, MindLLMConfig
+from mindllm.models.shapes import num_non_embedding
 
 TINY = MindLLMConfig(
     vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -20,54 +20,9 @@ TINY = MindLLMConfig(
 )  # fmt: skip
 
 
-def build(seed: int = 1, **changes: object) -> MindLLM:
-    """A tiny model with weights that hide no mistake: norms far from 1."""
-    torch.manual_seed(seed)
-    model = MindLLM(replace(TINY, **changes))  # type: ignore[arg-type]
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name:
-                parameter.uniform_(0.5, 1.5)
-    return model
-
-
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("keys", [1, 2, 4])
-@pytest.mark.parametrize(("residual", "stock"), [("prenorm", "LlamaForCausalLM"), ("deepnorm", "MiniMaxForCausalLM")])
-def test_logits_and_gradients_equal_stock_transformers(residual: str, stock: str, keys: int, tied: bool) -> None:
-    ours = build(residual=residual, num_key_value_heads=keys, tie_word_embeddings=tied)
-    theirs = to_huggingface(ours.config, ours.state_dict(), eos_id=1, pad_id=2)
-    assert type(theirs).__name__ == stock and theirs.config.hidden_act == "gelu_pytorch_tanh"
-    tokens = torch.randint(3, 97, (2, 25))  # no padding: stock embeddings keep its gradient at zero
-    ids, labels = tokens[:, :-1], tokens[:, 1:]
-    logits = theirs(ids).logits
-    torch.testing.assert_close(ours(ids), logits, rtol=1e-5, atol=1e-5)
-    expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    loss, _ = ours(ids, labels=labels)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-    (loss / labels.numel()).backward()
-    (expected / labels.numel()).backward()
-    gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    for name, parameter in ours.named_parameters():
-        if residual == "deepnorm" and ".mlp." in name:
-            gate_up = gradients[name.split(".mlp.")[0] + ".mlp.experts.gate_up_proj"][0]
-            down = gradients[name.split(".mlp.")[0] + ".mlp.experts.down_proj"][0]
-            gate, up = gate_up.chunk(2)
-            right = {"gate_proj": gate, "up_proj": up, "down_proj": down}[name.split(".")[-2]]
-        else:
-            right = gradients[name]
-        assert parameter.grad is not None and right is not None
-        assert float((parameter.grad - right).norm()) < 1e-5 * float(right.norm()), name
-
-
-@pytest.mark.parametrize("residual", ["prenorm", "deepnorm"])
-def test_the_past_does_not_know_the_future(residual: str) -> None:
-    model = build(residual=residual)
-    ids = torch.randint(97, (1, 20))
-    other = ids.clone()
-    other[:, 12:] = (other[:, 12:] + 1) % 97
-    before, after = model(ids), model(other)
-    assert torch.equal(before[:, :12], after[:, :12]) and not torch.equal(before[:, 12:], after[:, 12:])
+def build(**changes: object) -> MindLLM:
+    torch.manual_seed(1)
+    return MindLLM(replace(TINY, **changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -91,7 +46,7 @@ def spread(residual: str) -> dict[str, float]:
 
 
 def test_deepnorm_starts_as_in_the_paper() -> None:
-    """arXiv 2203.00555, table 1 (decoder) and figure 2: Xavier with gain beta on all but query and key."""
+    """arXiv 2203.00555, section 4 and figure 2 (decoder only): Xavier with gain beta on all but query and key."""
     beta = (8 * 4) ** -0.25
     assert MindLLMConfig(num_hidden_layers=4).residual_scale == (2 * 4) ** 0.25
     assert MindLLMConfig(num_hidden_layers=4, residual="prenorm").residual_scale == 1
@@ -109,23 +64,88 @@ def test_prenorm_starts_as_gpt2() -> None:
     assert spread("prenorm") == pytest.approx(expected, rel=0.02)
 
 
-def test_norms_stay_in_fp32_under_bf16() -> None:
-    model = build(residual="deepnorm").to(torch.bfloat16)
-    norm = model.model.norm
-    x = torch.randn(2, 5, 32).to(torch.bfloat16)
-    wide = x.float() / (x.float().pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
-    assert torch.equal(norm(x), norm.weight * wide.to(torch.bfloat16))
-    assert model(torch.randint(97, (1, 5))).dtype == torch.bfloat16
+def test_biases_start_at_zero_and_exist_on_q_k_v_only() -> None:
+    model = build(residual="prenorm", qkv_bias=True)
+    biases = {name: p for name, p in model.named_parameters() if name.endswith("bias")}
+    assert {name.split(".")[-2] for name in biases} == {"q_proj", "k_proj", "v_proj"} and len(biases) == 9
+    assert not any(p.any() for p in biases.values())
+    assert not [name for name, _ in build().named_parameters() if name.endswith("bias")]
+
+
+def test_a_tied_head_is_the_embedding() -> None:
+    tied, untied = build(tie_word_embeddings=True), build()
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert untied.lm_head.weight is not untied.model.embed_tokens.weight
+    tied(torch.tensor([[3, 4]]), labels=torch.tensor([[4, 5]]))[0].backward()
+    gradient = tied.lm_head.weight.grad
+    assert gradient is not None and gradient.any(dim=1).all(), "every row is in the head's softmax"
+
+
+LARGE: dict[str, tuple[int, int, dict[str, Any]]] = {  # lowest, highest number of parameters, shape
+    "3b": (3_050_000_000, 3_150_000_000, {
+        "vocab_size": 125_700, "hidden_size": 2560, "num_hidden_layers": 31, "intermediate_size": 6912,
+        "num_attention_heads": 20, "num_key_value_heads": 20}),
+    "3b-tied": (3_050_000_000, 3_150_000_000, {
+        "vocab_size": 125_700, "hidden_size": 3072, "num_hidden_layers": 24, "intermediate_size": 8192,
+        "num_attention_heads": 24, "num_key_value_heads": 24, "tie_word_embeddings": True}),
+    "1.3b": (1_300_000_000, 1_340_000_000, {  # as wide and deep as GPT-Neo-1.3B
+        "vocab_size": 50_257, "hidden_size": 2048, "num_hidden_layers": 24, "intermediate_size": 5504,
+        "num_attention_heads": 16, "num_key_value_heads": 16, "tie_word_embeddings": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_models_are_counted_without_memory(name: str) -> None:
+    low, high, shape = LARGE[name]
+    config = MindLLMConfig(**shape, max_position_embeddings=2048)
+    with torch.device("meta"):
+        model = MindLLM(config)
+    assert low <= model.num_parameters() <= high and list(config.problems()) == []
+    assert all(p.is_meta for p in model.parameters())
+    head = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    assert model.num_parameters() == num_non_embedding(config) + head
+
+
+def test_the_3b_has_3_102_billion() -> None:
+    with torch.device("meta"):
+        assert MindLLM(MindLLMConfig(**LARGE["3b"][2])).num_parameters() == 3_102_000_640
 
 
 def test_all_problems_of_a_config_at_once() -> None:
     overrides = ["hidden_size=30", "num_attention_heads=4", "num_key_value_heads=3", "num_hidden_layers=0",
-                 "residual=postnorm", "rope_theta=0", "vocab_size=-1", "hiden_size=3"]  # fmt: skip
-    with pytest.raises(UserError, match="7 problem") as error:
+                 "residual=postnorm", "rope_theta=0", "vocab_size=-1", "hiden_size=3", "head_dim=-2", "hidden_act=relu",
+                 "rms_norm_eps=.inf", "rope_scaling={rope_type: yarn}", "max_position_embeddings=0",
+                 "intermediate_size=-4"]  # fmt: skip
+    with pytest.raises(UserError, match="13 problem") as error:
         load(MindLLMConfig, None, overrides)
-    assert "did you mean 'hidden_size'" in str(error.value) and "deepnorm, prenorm" in str(error.value)
-    for name in ("num_hidden_layers: must", "vocab_size", "rope_theta", "hidden_size: 30", "num_attention_heads: 4"):
-        assert name in str(error.value)
-    with pytest.raises(UserError, match="even head dimension, not 7"):
-        load(MindLLMConfig, None, ["hidden_size=28"])
-    assert MODELS["mindllm"] is MindLLM
+    text = str(error.value)
+    assert "did you mean 'hidden_size'" in text and "deepnorm, prenorm" in text and "gelu_pytorch_tanh, silu" in text
+    for name in ("num_hidden_layers: must", "vocab_size", "rope_theta", "rms_norm_eps", "head_dim: must",
+                 "max_position_embeddings: must", "rope_type must", "heads: 4", "size: 30"):  # fmt: skip
+        assert name in text
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    (["hidden_size=28"], "hidden_size / num_attention_heads: RoPE needs an even head dimension, not 7"),
+    (["head_dim=7"], "head_dim: RoPE needs an even head dimension, not 7"),
+    (["hidden_size=30"], "hidden_size: 30 does not divide by num_attention_heads 4; or give head_dim"),
+    (["num_key_value_heads=3"], "num_attention_heads: 4 is no multiple of num_key_value_heads 3"),
+    (["num_attention_heads=0"], "num_attention_heads: must be at least 1"),
+    (["qkv_bias=true"], "qkv_bias: only with residual: prenorm"),
+    (["rms_norm_eps=.nan"], "rms_norm_eps: must be above 0, and finite"),
+    (["rope_scaling={rope_type: linear, factr: 2}"], "rope_scaling.factr: unknown; linear takes factor"),
+    (["vocab_multiple=0"], "vocab_multiple: must be at least 1"),
+])  # fmt: skip
+def test_a_config_that_cannot_be_built(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(MindLLMConfig, None, overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("overrides", [
+    ["hidden_size=30", "head_dim=16"], ["qkv_bias=true", "residual=prenorm", "hidden_act=silu"],
+    ["rope_scaling={rope_type: linear, factor: 4.0}"], ["num_key_value_heads=1"],
+])  # fmt: skip
+def test_a_config_that_can(overrides: list[str]) -> None:
+    config = load(MindLLMConfig, None, [*overrides, "vocab_size=50", "num_hidden_layers=1", "intermediate_size=16"])
+    assert MindLLM(config)(torch.randint(50, (1, 3))).shape == (1, 3, 50) and MODELS["mindllm"] is MindLLM

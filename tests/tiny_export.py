@@ -18,7 +18,7 @@ from mindllm.shards import ShardWriter
 from mindllm.stage import write_json
 from mindllm.tokenizer import Tokenizer
 from mindllm.tokenizer.fast import write_twin
-from mindllm.tokenizer.special import EOS, PAD, UNK
+from mindllm.tokenizer.special import EOS, MASKS, PAD, ROLES, SPARE, UNK
 
 CHINESE = [
     "春天来了，河边的柳树发芽了。",
@@ -38,7 +38,7 @@ def write_tokenizer(folder: Path) -> Tokenizer:
         sentence_iterator=iter(CHINESE + ENGLISH),
         model_writer=model,
         model_type="bpe",
-        vocab_size=340,
+        vocab_size=360,
         normalization_rule_name="identity",
         byte_fallback=True,
         add_dummy_prefix=False,
@@ -50,7 +50,8 @@ def write_tokenizer(folder: Path) -> Tokenizer:
         unk_piece=UNK,
         eos_piece=EOS,
         pad_piece=PAD,
-        user_defined_symbols=["\n"],
+        control_symbols=[*ROLES, *SPARE],
+        user_defined_symbols=[*MASKS, "\n"],
         hard_vocab_limit=False,
         minloglevel=2,
     )

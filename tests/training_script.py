@@ -26,6 +26,8 @@ TINY = ROOT / "configs" / "pretrain" / "tiny.yaml"
 SEQ_LEN, BATCH_SIZE, VOCAB_SIZE = 12, 8, 300
 SHAPE = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16}  # fmt: skip
+NEO_SHAPE = {"vocab_size": VOCAB_SIZE, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "window_size": 5,
+             "max_position_embeddings": 16}  # fmt: skip
 # ZeRO-3 would keep parameters as small as these whole, and in place from one forward pass to the next.
 KEEP_NOTHING = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance", "prefetch_bucket_size")
 SCATTERED = {"zero_optimization": {f"stage3_{name}": 0 for name in KEEP_NOTHING}}
@@ -39,8 +41,9 @@ VALID, AT_MOST = {"web-en": 5, "web-zh": 3}, 4  # validation samples that write_
 def train_jobs(folder: Path, jobs: list[dict[str, Any]], world: int = 1) -> list[dict[str, Any]]:
     """Run training jobs one after the other in one group of `world` processes.
 
-    A job: out (a folder name inside `folder`), train (TrainConfig), model (MindLLMConfig), stop_at (step of a SIGTERM),
-    breaks ("loss" or "gradient" is not finite), breaks_at (step). Returns finished, valid and error of each.
+    A job: out (a folder name inside `folder`), train (TrainConfig), model (MindLLMConfig; GPTNeoConfig where it says
+    model_type gpt_neo), stop_at (step of a SIGTERM), breaks ("loss" or "gradient" is not finite), breaks_at (step).
+    Returns finished, valid and error of each.
     """
     return _launch("train", folder, jobs, world)
 
@@ -137,12 +140,14 @@ def batches(folder: Path, micro_batch_size: int) -> Any:
 
 
 def new_model(**changes: Any) -> Any:
-    """The tiny decoder, always with the same initial weights."""
+    """The tiny decoder (of the family that model_type names), always with the same initial weights."""
     import torch
 
-    from mindllm.models.mindllm import MindLLM, MindLLMConfig
+    from mindllm.models import GPTNeo, GPTNeoConfig, MindLLM, MindLLMConfig
 
     torch.manual_seed(1)
+    if changes.get("model_type") == "gpt_neo":
+        return GPTNeo(GPTNeoConfig(**{**NEO_SHAPE, "initializer_range": 0.1, **changes}))
     return MindLLM(MindLLMConfig(**{**SHAPE, "initializer_range": 0.1, **changes}))
 
 

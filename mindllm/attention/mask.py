@@ -65,22 +65,29 @@ class Mask:
 
         memory: B*T*S bytes
         """
-        return self.rule(torch.arange(num_keys - num_queries, num_keys, device=device)[:, None],
-                         torch.arange(num_keys, device=device)[None, :], window)  # fmt: skip
+        batch = None
+        for per_row in (self.prefix, self.documents, self.padding):
+            if per_row is not None:
+                batch = torch.arange(per_row.shape[0], device=device)[:, None, None]
+        return self.rule(batch, torch.arange(num_keys - num_queries, num_keys, device=device)[None, :, None],
+                         torch.arange(num_keys, device=device)[None, None, :], window)  # fmt: skip
 
-    def rule(self, query: Tensor, key: Tensor, window: int = 0) -> Tensor:
-        """`visible` for positions `query` (T, 1) and `key` (1, S) of the whole sequence."""
-        seen = torch.ones_like(query >= key)[None]
+    def rule(self, batch: Tensor | int | None, query: Tensor, key: Tensor, window: int = 0) -> Tensor:
+        """bool: may the query at position `query` of row `batch` see the key at `key`, counted in the whole sequence.
+
+        The three broadcast against each other; single numbers will do, as flex_attention hands them in. `batch` is not
+        looked at by a mask that is the same for all rows.
+        """
+        seen = query - key < window if window else torch.ones_like(query >= key)
         if self.causal:
-            seen = (query >= key)[None]
+            allowed = query >= key
             if self.prefix is not None:
-                seen = seen | (key[None] < self.prefix[:, None, None])
-        if window:
-            seen = seen & (query - key < window)[None]
+                allowed = allowed | (key < self.prefix[batch])
+            seen = seen & allowed
         if self.documents is not None:
-            seen = seen & (self.documents[:, query] == self.documents[:, key])
+            seen = seen & (self.documents[batch, query] == self.documents[batch, key])
         if self.padding is not None:
-            seen = seen & ((key[None] >= self.padding[:, None, None]) | (query == key)[None])
+            seen = seen & ((key >= self.padding[batch]) | (query == key))
         return seen
 
 

@@ -25,6 +25,7 @@ class LanguageModel(nn.Module):
     for the backward pass and compute the rest again: about a third more time for most of the activations' memory.
     """
 
+    config: Any
     lm_head: nn.Linear
     z_loss = 0.0
     recompute_layers = 0

@@ -43,12 +43,17 @@ class Base:
 
 def open_base(name: str) -> Base:
     """The tokenizer in a folder, or of a name on the hub (owner/name, owner/name@revision). Raises UserError."""
+    return read_base(base_files(name), name)
+
+
+def base_files(name: str) -> dict[str, Path]:
+    """Those of FILES that there are, by name, in one folder: a user's, or what was fetched. Raises UserError."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return read_base({file: folder / file for file in FILES if (folder / file).is_file()}, name)
+        return {file: folder / file for file in FILES if (folder / file).is_file()}
     if not _HUB_NAME.fullmatch(name):
         raise UserError(f"base: {name}: no such folder, and no name on the hub (owner/name)")
-    return read_base(_fetch(name), name)
+    return _fetch(name)
 
 
 def read_base(files: dict[str, Path], name: str) -> Base:

@@ -54,12 +54,9 @@ class ByteLevel:
     inside a run of Han besides, hancuts.py proves.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, fast: Fast | None = None):
         path = folder / FAST_FILE
-        try:
-            self._fast = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing more exact
-            raise RuntimeError(f"{path}: cannot be read as a tokenizer ({error}); make it again") from None
+        self._fast = read_fast(path) if fast is None else fast
         state = self._fast.pre_tokenizer.__getstate__() if self._fast.pre_tokenizer else b"{}"
         splitting = read_splitting(json.loads(state))
         if splitting is None:
@@ -97,6 +94,14 @@ class ByteLevel:
         """The UTF-8 bytes of text behind each token; empty for control tokens."""
         control = {i for i, token in self._fast.get_added_tokens_decoder().items() if token.special}
         return [b"" if i in control else bytes_of(name) for i, name in enumerate(_names(self._fast))]
+
+
+def read_fast(path: Path) -> Fast:
+    """A tokenizer.json. Raises RuntimeError for a damaged one."""
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more exact
+        raise RuntimeError(f"{path}: cannot be read as a tokenizer ({error}); make it again") from None
 
 
 def _boundary(han: str) -> re.Pattern[str]:

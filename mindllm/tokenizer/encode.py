@@ -1,4 +1,4 @@
-"""Tokenizer: text to token ids and back, the one interface to both kinds (SentencePiece, byte-level BPE).
+"""Tokenizer: text to token ids and back, the one interface to all kinds (SentencePiece, byte-level BPE, adopted ones).
 
 A folder is opened in 30 ms for 125,700 entries, and checked: a file that is damaged, does not fit to the others or is
 another project's is named before any text is encoded. What only reports need (the tokens' bytes and names, 0.1 s more)
@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from mindllm.config import UserError
-from mindllm.tokenizer.bytelevel import ByteLevel
+from mindllm.tokenizer.bytelevel import ByteLevel, read_fast
 from mindllm.tokenizer.chunks import Chunks
+from mindllm.tokenizer.config import ADOPTED
 from mindllm.tokenizer.fast import FAST_FILE, LENGTHS_FILE
+from mindllm.tokenizer.foreign import Foreign, is_ours
 from mindllm.tokenizer.pieces import MODEL_FILE, Pieces
 from mindllm.tokenizer.special import CONTROL, EOS, MASKS, PAD
 
@@ -27,20 +29,19 @@ _PROBE = f" 天 \u2581 b\n\n\tＡ１{MASKS[1]}。{EOS}\u3000"  # what tokenizers
 class Tokenizer:
     """A tokenizer folder; text never yields a control token, and every text comes back byte for byte.
 
-    folder.  vocab_size: entries, all of which a model needs rows for.  eos_id, pad_id: document end, padding.
-    fingerprint: 16 hex digits of SHA-256 of the whole model file, so that it changes with every change of an id.
+    An adopted tokenizer (foreign.py) may change texts before it encodes them: `exact` says whether it cannot.
+    folder.  kind: sentencepiece, byte-level (enlarged ones, too) or adopted.  exact: the bytes of a text's tokens are
+    those of the text, for every text.  vocab_size: entries, all of which a model needs rows for.  eos_id, pad_id:
+    document end, padding.  fingerprint: 16 hex digits of SHA-256 of the whole model file (of an adopted one with its
+    eos_id and pad_id), so that it changes with every change of an id.
     token_bytes: uint16 (vocab_size,), UTF-8 bytes of text that each token stands for; 0 for control tokens.
     Raises UserError for a tokenizer that is not this project's, RuntimeError for damaged files.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self._file = self.folder / MODEL_FILE
-        if self._file.exists():
-            self._model: Pieces | ByteLevel = Pieces(self.folder)
-        else:
-            self._file = self.folder / FAST_FILE
-            self._model = ByteLevel(self.folder)
+        self._file, self.kind, self._model = _open(self.folder)
+        self.exact = not isinstance(self._model, Foreign) or self._model.exact
         self._chunks = Chunks(self._model.boundary, self._model.encode_all)
         self.vocab_size: int = self._model.vocab_size
         self.eos_id, self.pad_id = self.token_id(EOS), self.token_id(PAD)
@@ -48,7 +49,14 @@ class Tokenizer:
         self._check()
 
     def _check(self) -> None:
-        """One text there and back. Raises UserError when it is not what it was, or holds a control token."""
+        """One text there and back. Raises UserError when it is not what it was, or holds a control token.
+
+        Of an adopted one, whose changes of text are its own affair, the lengths of all tokens.
+        """
+        if isinstance(self._model, Foreign):
+            if self.token_bytes.tolist() != [len(token) for token in self._model.token_bytes()]:
+                raise RuntimeError(f"{self.folder / LENGTHS_FILE}: does not fit to {self._file}; adopt it again")
+            return
         ids = np.array(self._model.encode(_PROBE), dtype=np.uint32)
         same = self._model.decode(ids.tolist()) == _PROBE and int(self.token_bytes[ids].sum()) == len(_PROBE.encode())
         if not same or not self.token_bytes[ids].all():
@@ -58,12 +66,14 @@ class Tokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """The same file content, the same fingerprint, wherever it lies."""
-        return hashlib.sha256(self._file.read_bytes()).hexdigest()[:16]
+        content = self._model.identity() if isinstance(self._model, Foreign) else self._file.read_bytes()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     @functools.cached_property
     def special_ids(self) -> dict[str, int]:
-        """The ids of the control tokens and of the masks, by name."""
-        return {name: self.token_id(name) for name in (*CONTROL, *MASKS)}
+        """The ids of the control tokens and of the masks, by name; of an adopted tokenizer those that it has."""
+        names = [n for n in (*CONTROL, *MASKS) if self.kind != ADOPTED or self._model.token_id(n) is not None]
+        return {name: self.token_id(name) for name in names}
 
     def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
         """Token ids of each text, uint32 (num_tokens,), without document ends; read-only.
@@ -106,6 +116,20 @@ class Tokenizer:
     @functools.cached_property
     def _names(self) -> list[str]:
         return self._model.names()
+
+
+def _open(folder: Path) -> tuple[Path, str, Pieces | ByteLevel | Foreign]:
+    """The file that decides about ids, the kind of the tokenizer, and the tokenizer."""
+    if (folder / MODEL_FILE).exists():
+        return folder / MODEL_FILE, "sentencepiece", Pieces(folder)
+    path = folder / FAST_FILE
+    fast = read_fast(path)
+    if is_ours(fast):
+        return path, "byte-level", ByteLevel(folder, fast)
+    if not (folder / LENGTHS_FILE).exists():
+        way_out = f"adopt it first: python -m mindllm.tokenizer train CONFIG kind=adopted base={folder}"
+        raise UserError(f"{folder}: a tokenizer of another project, without {LENGTHS_FILE}; {way_out}")
+    return path, ADOPTED, Foreign(folder, fast)
 
 
 def _hex(character: str) -> str:

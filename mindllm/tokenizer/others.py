@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ import numpy as np
 import tokenizers
 
 from mindllm.config import UserError
-from mindllm.tokenizer.bytelevel import ByteLevel, byte_names
-from mindllm.tokenizer.config import MAX_ENTRIES
+from mindllm.tokenizer.bytelevel import ByteLevel
+from mindllm.tokenizer.config import ADOPTED
 from mindllm.tokenizer.encode import Tokenizer
 from mindllm.tokenizer.fast import FAST_FILE, LENGTHS_FILE
+from mindllm.tokenizer.foreign import Foreign, kind_of, plain, read_vocabulary
 from mindllm.tokenizer.pieces import MODEL_FILE, Pieces
 
 TIKTOKEN = "tiktoken:"
@@ -32,8 +32,6 @@ VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"  # as GPT-2 came
 MAX_FILE_BYTES = 256 << 20  # of one file of a tokenizer; the largest known vocabularies need 40 MB
 _BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _CONTROL_NAME = re.compile(r"<\|[^<>|]*\|>")
-_BLANK = "▁"  # how SentencePiece writes a blank inside tokens
-_PREFIX = "##"  # how WordPiece marks a token inside a word
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,9 @@ def _open_ours(folder: Path) -> Opened:
     if (folder / MODEL_FILE).exists():
         pieces = Pieces(folder)
         kind, tokens, single = "ours, SentencePiece BPE", pieces.token_bytes(), frozenset(pieces.byte_ids())
+    elif tokenizer.kind == ADOPTED:
+        foreign = Foreign(folder)
+        kind, tokens, single = f"adopted, {foreign.kind}", foreign.token_bytes(), foreign.single_bytes
     else:
         kind, tokens, single = "ours, byte-level BPE", ByteLevel(folder).token_bytes(), frozenset()
     lengths = [len(token) for token in tokens]
@@ -123,10 +124,8 @@ def _open_pieces(folder: Path) -> Opened:
 
 def _open_fast(fast: tokenizers.Tokenizer, library: str, fingerprint: str) -> Opened:
     """A tokenizer of the tokenizers library; texts one by one, for that keeps it on one core."""
-    fast.encode_special_tokens = True  # literal control tokens are text
-    fast.no_padding()
-    fast.no_truncation()
-    tokens, special, single = _read_vocabulary(fast)
+    plain(fast)
+    tokens, special, single = read_vocabulary(fast)
 
     def encode(texts: Sequence[str]) -> list[np.ndarray]:
         return [_ids(fast.encode(text, add_special_tokens=False).ids) for text in texts]
@@ -135,8 +134,7 @@ def _open_fast(fast: tokenizers.Tokenizer, library: str, fingerprint: str) -> Op
         text: str = fast.decode(ids.tolist(), skip_special_tokens=True)
         return text
 
-    kind = f"{library}, {_kind(json.loads(fast.to_str()))}"
-    return Opened(kind, tokens, special, single, encode, decode, fingerprint)
+    return Opened(f"{library}, {kind_of(fast)}", tokens, special, single, encode, decode, fingerprint)
 
 
 def _gpt2(folder: Path) -> tokenizers.Tokenizer:
@@ -149,60 +147,6 @@ def _gpt2(folder: Path) -> tokenizers.Tokenizer:
     names = sorted(fast.get_vocab().items(), key=lambda item: item[1])
     fast.add_special_tokens([name for name, _ in names if _CONTROL_NAME.fullmatch(name)])
     return fast
-
-
-def _read_vocabulary(fast: tokenizers.Tokenizer) -> tuple[list[bytes], frozenset[int], frozenset[int]]:
-    """Bytes of text by id; ids of control tokens; ids of tokens that are bytes by name.
-
-    What a name in the file means depends on the decoder: letters that stand for bytes, a sign for a blank, <0xE4>.
-    """
-    vocab: dict[str, int] = fast.get_vocab(with_added_tokens=True)
-    if (last := max(vocab.values(), default=-1)) >= MAX_ENTRIES:
-        raise UserError(f"a token has the id {last}; more than {MAX_ENTRIES:,} ids are no tokenizer")
-    added = fast.get_added_tokens_decoder()
-    steps = _decoders(json.loads(fast.to_str()).get("decoder"))
-    types = {step["type"] for step in steps}
-    tokens, single = [b""] * (last + 1), set()
-    letters = {letter: byte for byte, letter in enumerate(byte_names())}
-    for name, i in vocab.items():
-        if i in added:
-            tokens[i] = b"" if added[i].special else name.encode()
-        elif "ByteFallback" in types and (byte := _BYTE_NAME.fullmatch(name)):
-            tokens[i] = bytes([int(byte[1], 16)])
-            single.add(i)
-        elif "ByteLevel" in types and all(letter in letters for letter in name):
-            tokens[i] = bytes(letters[letter] for letter in name)
-        else:
-            tokens[i] = _plain(name, steps).encode()
-    return tokens, frozenset(i for i, token in added.items() if token.special), frozenset(single)
-
-
-def _plain(name: str, steps: Sequence[dict[str, Any]]) -> str:
-    """The text behind a token's name where the decoder does not work on bytes."""
-    for step in steps:
-        if step["type"] == "Metaspace":
-            name = name.replace(step.get("replacement", _BLANK), " ")
-        elif step["type"] == "Replace" and isinstance(step["pattern"].get("String"), str):
-            name = name.replace(step["pattern"]["String"], step["content"])
-        elif step["type"] == "WordPiece":
-            name = name.removeprefix(step.get("prefix", _PREFIX))
-        elif step["type"] == "BPEDecoder":
-            name = name.replace(step.get("suffix", "</w>"), " ")
-    return name
-
-
-def _decoders(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a decoder, sequences taken apart."""
-    if decoder is None:
-        return []
-    if decoder["type"] == "Sequence":
-        return [step for part in decoder["decoders"] for step in _decoders(part)]
-    return [decoder]
-
-
-def _kind(spec: dict[str, Any]) -> str:
-    levels = {step["type"] for step in _decoders(spec.get("decoder"))}
-    return f"{'byte-level ' if 'ByteLevel' in levels else ''}{spec['model']['type']}"
 
 
 def _open_tiktoken(name: str) -> Opened | Absent:

@@ -1,4 +1,4 @@
-"""Verb train: learn a tokenizer from clean text, and write it for us and for Hugging Face.
+"""Verb train: learn a tokenizer from clean text (or adopt one), and write it for us and for Hugging Face.
 
 The sample is counted, what learning will need is said and refused where the machine lacks it, then the kind's own
 function learns. tokenizer.json is the last of the tokenizer's files: a folder that has it, or the model that it is made
@@ -16,9 +16,10 @@ from typing import Any
 
 from mindllm.config import UserError
 from mindllm.stage import Stage, atomic, hash_file, is_temporary, require
+from mindllm.tokenizer.adopt import adopt, adopted_plan
 from mindllm.tokenizer.base import FILES, open_base
 from mindllm.tokenizer.bytelevel import train_byte_level
-from mindllm.tokenizer.config import TokenizerConfig
+from mindllm.tokenizer.config import ADOPTED, TokenizerConfig
 from mindllm.tokenizer.encode import load_tokenizer
 from mindllm.tokenizer.enlarge import train_enlarged
 from mindllm.tokenizer.estimate import Needs, estimate, free_memory, peak_memory, refuse_too_much
@@ -32,27 +33,38 @@ SETTINGS = (
 
 
 def train(config: TokenizerConfig) -> int:
-    """Learn a tokenizer from clean text, and write it for us and for Hugging Face."""
-    before = require(config.documents, "python -m data_pipeline refine CONFIG")
-    settings = {key: getattr(config, key) for key in SETTINGS}
-    stage = Stage(config.out, "tokenizer", settings, {"documents": before["hash"], **_base_files(config)})
+    """Learn a tokenizer from clean text, or adopt one, and write it for us and for Hugging Face."""
+    stage = Stage(config.out, "tokenizer", *(adopted_plan(config) if config.kind == ADOPTED else _plan(config)))
     if not stage.start(config.force):
         return 0
     with _nothing_left_of_a_refusal(stage.folder):
-        if config.kind == "enlarged":
-            open_base(config.base)  # a mistake in it is found before the text is read
-        sample = draw(config)
-        sample.print_table()
-        needs = estimate(config.kind, sample.planned(), config.vocab_size or config.new_tokens)
-        if not _is_learned(stage.folder, config.kind):
-            _announce(config, sample, needs)
-        measured = _learn(stage.folder, sample, config)
-    tokenizer = load_tokenizer(stage.folder)
-    if config.vocab_size and tokenizer.vocab_size != config.vocab_size:
-        raise RuntimeError(f"{stage.folder}: {tokenizer.vocab_size} entries were made of {config.vocab_size}")
-    counts = {"sample": sample.counts(), "cut_lines": sample.cut_lines, "estimate": vars(needs), "measured": measured}
-    stage.finish(**{"in": sample.taken_bytes, "out": tokenizer.vocab_size, "unit": "bytes -> pieces", **counts})
+        counts = adopt(config.base, stage.folder) if config.kind == ADOPTED else _train(config, stage.folder)
+    stage.finish(**counts)
     return 0
+
+
+def _plan(config: TokenizerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a tokenizer that is learned is made from: settings and inputs."""
+    before = require(config.documents, "python -m data_pipeline refine CONFIG")
+    settings = {key: getattr(config, key) for key in SETTINGS}
+    return settings, {"documents": before["hash"], **_base_files(config)}
+
+
+def _train(config: TokenizerConfig, folder: Path) -> dict[str, Any]:
+    """Learn a tokenizer; the counts of meta.json."""
+    if config.kind == "enlarged":
+        open_base(config.base)  # a mistake in it is found before the text is read
+    sample = draw(config)
+    sample.print_table()
+    needs = estimate(config.kind, sample.planned(), config.vocab_size or config.new_tokens)
+    if not _is_learned(folder, config.kind):
+        _announce(config, sample, needs)
+    measured = _learn(folder, sample, config)
+    tokenizer = load_tokenizer(folder)
+    if config.vocab_size and tokenizer.vocab_size != config.vocab_size:
+        raise RuntimeError(f"{folder}: {tokenizer.vocab_size} entries were made of {config.vocab_size}")
+    counts = {"sample": sample.counts(), "cut_lines": sample.cut_lines, "estimate": vars(needs), "measured": measured}
+    return {"in": sample.taken_bytes, "out": tokenizer.vocab_size, "unit": "bytes -> pieces", **counts}
 
 
 def _is_learned(folder: Path, kind: str) -> bool:

@@ -23,6 +23,7 @@ from mindllm.config import UserError
 from mindllm.hashing import mix
 from mindllm.stage import read_json
 from mindllm.text import LANGUAGES
+from mindllm.tokenizer.config import ADOPTED
 from mindllm.tokenizer.sample import batches, is_drawn, key_of
 
 MAX_DOCUMENT_BYTES = 300_000  # of a document that is measured: one book must not be all of a sample
@@ -133,6 +134,8 @@ def learned_from(what: str, hash: str) -> Learned:
     """What the tokenizer `what` was learned from, beside the documents of this content hash."""
     meta = read_json(Path(what) / "meta.json")
     if not isinstance(meta, dict) or meta.get("stage") != "tokenizer":
+        return Learned("not known")
+    if (meta.get("config") or {}).get("kind") == ADOPTED:
         return Learned("not known")
     if meta["inputs"].get("documents") != hash:
         return Learned("other documents than these")
