@@ -107,6 +107,12 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
     `where` goes before the keys in messages ("train."); `run`, if any, stands for {run} in defaults (values: see load).
     """
     before = len(problems)
+    result = _build(cls, values, problems, where, run)
+    return result if len(problems) == before else None
+
+
+def _build(cls: type[T], values: Any, problems: list[str], where: str, run: str) -> T | None:
+    """`parse` that gives the instance even where there were problems, with defaults for the wrong values, if it can."""
     if not isinstance(values, Mapping):
         problems.append(f"{where.rstrip('.') or 'top level'}: expected keys and values, got {_show(values)}")
         return None
@@ -122,7 +128,8 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
             found[name] = _convert(hints[name], values[name], f"{where}{name}", problems, run)
         elif default is dataclasses.MISSING:
             problems.append(f"{where}{name}: missing ({_type_name(hints[name])})")
-        if name not in values or len(problems) > known:  # in place of a wrong value, so that the others are checked too
+        wrong = len(problems) > known and not dataclasses.is_dataclass(found.get(name))
+        if name not in values or wrong:  # in place of a wrong value, so that the others are checked too
             found[name] = default if default is dataclasses.MISSING else _substitute(default, run)
     if dataclasses.MISSING in found.values():
         return None
@@ -130,7 +137,7 @@ def parse(cls: type[T], values: Any, problems: list[str], where: str = "", run: 
     own = getattr(result, "problems", None)
     if callable(own):
         problems.extend(f"{where}{p}" for p in own())
-    return result if len(problems) == before else None
+    return result
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:
@@ -225,7 +232,7 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str], run: str) -
         good = any(value == a and type(value) is type(a) for a in arguments)  # True is not 1 here
         return _check(good, value, where, problems, f"one of {', '.join(map(str, arguments))}")
     if dataclasses.is_dataclass(hint):
-        return parse(typing.cast(type, hint), value, problems, f"{where}.", run)
+        return _build(typing.cast(type, hint), value, problems, f"{where}.", run)
     if origin is list and isinstance(value, list):
         return [_convert(arguments[0], v, f"{where}.{i}", problems, run) for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -264,7 +271,7 @@ def _convert_kind(kinds: list[Any], value: Any, where: str, problems: list[str],
     by_name = {str(n): kind for kind in kinds for n in typing.get_args(hints[kind][name])}
     given = _plain(value[name]) if isinstance(value, Mapping) and name in value else next(iter(by_name))
     if isinstance(given, str) and given in by_name:
-        return parse(by_name[given], value, problems, f"{where}.", run)
+        return _build(by_name[given], value, problems, f"{where}.", run)
     return _check(False, given, f"{where}.{name}", problems, f"one of {', '.join(by_name)}")
 
 

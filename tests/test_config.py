@@ -287,3 +287,19 @@ def test_a_section_of_no_known_kind_is_named(override: str, message: str) -> Non
     with pytest.raises(UserError) as caught:
         load(Shapes, None, [override])
     assert message in str(caught.value)
+
+
+@dataclass
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+
+    def problems(self) -> Iterator[str]:
+        if self.inner.path != "there":
+            yield f"inner.path: {self.inner.path} is not there"
+
+
+def test_a_section_with_a_problem_is_still_the_one_that_was_given() -> None:
+    """Not the default section: that would be blamed for what nobody wrote."""
+    with pytest.raises(UserError) as caught:
+        load(Outer, None, ["inner.path=there", "inner.size=0"])
+    assert str(caught.value).splitlines()[1:] == ["  inner.size: 0 is below 1"]
