@@ -220,6 +220,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         side = (build_ours if options.side == "mindllm" else build_hf)(config, options.recompute)
     side.model.to(torch.bfloat16).train()
     if options.compile:
+        torch._dynamo.config.recompile_limit = 32  # as compile_layers does: equal layers count together
         for layer in side.layers:
             layer.compile()
     micro_batch = options.micro_batch or max(1, shape.tokens // options.seq_len)

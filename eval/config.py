@@ -41,7 +41,7 @@ class EvalConfig:
             if getattr(self, key) < 1:
                 yield f"{key}: {getattr(self, key)} must be at least 1"
         for key in ("temperature", "top_k", "seed"):
-            if getattr(self, key) < 0:
+            if not getattr(self, key) >= 0:
                 yield f"{key}: {getattr(self, key)} must not be negative"
         if self.num_fewshot is not None and self.num_fewshot < 0:
             yield f"num_fewshot: {self.num_fewshot} must not be negative"

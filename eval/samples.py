@@ -38,11 +38,13 @@ def samples(config: EvalConfig) -> int:
 
 def continue_prompts(config: EvalConfig) -> list[dict[str, Any]]:
     """Of each prompt {prompt, text: what follows it, num_tokens: how many were drawn, ended: whether by the model}."""
-    model, vocabulary = open_model(config.model)
     settings = Settings(
         max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_k=config.top_k, seed=config.seed,
         batch_size=config.batch_size,
     )  # fmt: skip
+    if problems := list(settings.problems()):
+        raise UserError("\n".join(problems))
+    model, vocabulary = open_model(config.model)
     return [
         {"prompt": found.prompt, "text": found.text, "num_tokens": found.num_tokens, "ended": found.reason == "end"}
         for found in continue_texts(model, vocabulary, config.prompts, settings)

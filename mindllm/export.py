@@ -1,9 +1,9 @@
 """Export: the newest checkpoint of a run as a Hugging Face folder, checked against our own model before it is done.
 
 The folder is loaded again with stock transformers; its logits must be ours and its token ids those of our tokenizer, on
-probe texts in both languages. Both compute in fp32 with the stored weights, so that rounding hides no mistake. Memory:
-the weights in fp32 and once more in the stored precision. Our logits are computed first, so that our model is gone when
-the folder is loaded.
+probe texts in both languages. Both compute in fp32 with the stored weights, so that rounding hides no mistake. Our
+logits are computed first, so that our model is gone when the folder is loaded. Memory: the weights twice in fp32 while
+the checkpoint is read, and once as it holds them; later once in fp32 and once in the stored precision.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mindllm import checkpoint
 from mindllm.cli import Verb, main
-from mindllm.config import UserError, load
+from mindllm.config import RunFailed, UserError, load
 from mindllm.engine import load_weights
 from mindllm.hf.card import Card, model_card
 from mindllm.hf.chat import chat_template
@@ -73,6 +73,9 @@ class ExportConfig:
         """What cannot work, a line each."""
         if not re.fullmatch(r"[1-9]\d*(KB|MB|GB)", self.max_shard_size):
             yield f"max_shard_size: {self.max_shard_size!r} is no size such as 5GB or 500MB"
+        for key in ("model", "tokenizer"):  # force=true would empty the folder that is to be exported
+            if Path(self.out).resolve() == Path(getattr(self, key)).resolve():
+                yield f"out: {self.out} is the {key} folder itself; choose another"
 
 
 def export(config: ExportConfig) -> int:
@@ -115,6 +118,8 @@ def _write(config: ExportConfig, architecture: str, folder: Path, tokenizer: Tok
     ours, settings = restore(folder, Path(config.model))
     round_weights(ours, getattr(torch, config.dtype))
     expected = probe_logits(ours, tokenizer, settings.model.max_position_embeddings)
+    if not all(logits.isfinite().all() for logits in expected):
+        raise RunFailed(f"export: the logits of {folder} are not finite; the training diverged, so there is no model")
     model = to_huggingface(settings.model, ours.state_dict(), tokenizer.eos_id, tokenizer.pad_id, architecture,
                            tokenizer.vocab_size, config.dtype)  # fmt: skip
     tables = 1 if settings.model.tie_word_embeddings else 2
@@ -146,8 +151,11 @@ def _template(config: ExportConfig, tokenizer: Tokenizer) -> str:
 
 
 def _came_from(folder: str) -> str:
-    """The model_type of the weights that a run started from; "" where they are not there any more."""
-    return str(read_values(folder).get("model_type", "")) if folder and Path(folder, "config.json").exists() else ""
+    """The model_type of the weights that a run started from; "" where they are not there any more, which is said."""
+    if folder and not Path(folder, "config.json").exists():
+        print(f"export: {folder}, which the run started from, is gone; its class counts no more (architecture=...)")
+        return ""
+    return str(read_values(folder).get("model_type", "")) if folder else ""
 
 
 def restore(folder: Path, run: Path) -> tuple[LanguageModel, PretrainConfig]:
@@ -176,7 +184,7 @@ def probe_logits(ours: LanguageModel, tokenizer: Tokenizer, limit: int) -> list[
 def compare(expected: list[Tensor], tokenizer: Tokenizer, folder: Path, tolerance: float) -> float:
     """Largest `difference` between our logits of the probes and those of the exported folder.
 
-    Raises RuntimeError when logits or ids disagree.
+    Raises RunFailed when logits or ids disagree.
     """
     theirs, their_tokenizer = load_exported(folder)
     differences: list[Tensor] = []
@@ -188,14 +196,14 @@ def compare(expected: list[Tensor], tokenizer: Tokenizer, folder: Path, toleranc
         back: Any = their_tokenizer.decode(ids, clean_up_tokenization_spaces=pretty)
         if their_ids != ids or back != tokenizer.decode(ids):
             name = type(their_tokenizer).__name__
-            raise RuntimeError(f"export: the exported tokenizer ({name}) disagrees on {text!r}: {ids}, {their_ids}")
+            raise RunFailed(f"export: the exported tokenizer ({name}) disagrees on {text!r}: {ids}, {their_ids}")
         found = theirs(torch.tensor([ids[: len(logits)]])).logits[0].float()
         if found.shape != logits.shape:
-            raise RuntimeError(f"export: logits have the shape {tuple(found.shape)}, not {tuple(logits.shape)}")
+            raise RunFailed(f"export: logits have the shape {tuple(found.shape)}, not {tuple(logits.shape)}")
         differences.append(difference(logits, found))
     worst = float(torch.stack(differences).max())  # Python's max would drop a nan
     if not worst <= tolerance:
-        raise RuntimeError(
+        raise RunFailed(
             f"export: logits differ by {worst:.2e} of their spread, more than {tolerance}; nothing is marked as done"
         )
     return worst

@@ -203,4 +203,4 @@ def describe() -> str:
         return "chunked head and cross-entropy in torch"
     if _liger() is not None:
         return "liger-kernel's fused head and cross-entropy on the GPU (chunked in torch under autocast)"
-    return "chunked head and cross-entropy in torch: reduced, liger-kernel is not installed (pip install '.[liger]')"
+    return "chunked head and cross-entropy in torch: reduced, no liger-kernel from 0.6.5 on (pip install '.[liger]')"

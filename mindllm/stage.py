@@ -61,7 +61,7 @@ class Stage:
         elif self.differs_only_in(may_change):
             self._change()
         elif old["hash"] != self.plan["hash"]:
-            if not force:
+            if not force or old.get("stage") != self.name:
                 raise UserError(self._difference())
             print(f"{self.name}: {self.folder} was made from something else; recomputing it (force=true)", flush=True)
             self._clear()
@@ -125,8 +125,12 @@ class Stage:
 
     def _difference(self) -> str:
         head = f"{self.name}: {self.folder} was made from something else (there -> now):"
-        lines = indented(self.changes())
-        return "\n".join([head, lines, f"Add force=true to recompute it, or choose another {self._place} folder."])
+        way_out = f"Add force=true to recompute it, or choose another {self._place} folder."
+        if (self._old() or {}).get("stage") != self.name:
+            way_out = (
+                f"It belongs to another stage, which force=true would not touch; choose another {self._place} folder."
+            )
+        return "\n".join([head, indented(self.changes()), way_out])
 
 
 def require(folder: str | Path, maker: str) -> dict[str, Any]:

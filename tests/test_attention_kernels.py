@@ -163,6 +163,15 @@ def test_tables_are_made_once_and_go_with_their_mask(monkeypatch: pytest.MonkeyP
     assert len(kernels._made) == before
 
 
+def test_blocks_for_flex_go_with_their_mask() -> None:
+    """They hold a rule, and must not hold the mask by it: that would be a leak of one table a batch."""
+    before, mask = len(kernels._made), Mask(prefix=torch.tensor([2]))
+    made = kernels._blocks(mask, 1, 40, 0, torch.device("cpu"))
+    assert kernels._blocks(mask, 1, 40, 0, torch.device("cpu")) is made and len(kernels._made) == before + 1
+    del mask, made
+    assert len(kernels._made) == before
+
+
 @pytest.mark.parametrize(
     ("module", "answer"),
     [

@@ -93,3 +93,8 @@ def test_a_model_that_we_do_not_compute_is_an_error_that_says_so(tmp_path: Path)
     )
     with pytest.raises(UserError, match="bert"):
         samples(config(tmp_path))
+
+
+def test_settings_that_cannot_work_are_named_before_the_model_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="temperature: 1e-40"):
+        continue_prompts(tiny_export.eval_config(tmp_path, temperature=1e-40))

@@ -274,3 +274,10 @@ def test_the_difference_is_relative_and_of_the_worst_position() -> None:
     assert abs(float(difference(ours * 50, theirs * 50)) - 0.01) < 1e-3
     assert float(difference(ours, ours)) == 0 and float(difference(torch.zeros(1, 4), torch.zeros(1, 4))) == 0
     assert torch.isnan(difference(ours, ours * float("nan")))
+
+
+@pytest.mark.parametrize("key", ["model", "tokenizer"])
+def test_what_is_exported_cannot_be_overwritten(tmp_path: Path, key: str) -> None:
+    (tmp_path / "c.yaml").write_text("force: true\n")
+    with pytest.raises(UserError, match=f"is the {key} folder itself"):
+        load(ExportConfig, tmp_path / "c.yaml", [f"{key}={tmp_path}/x", f"out={tmp_path}/y/../x"])

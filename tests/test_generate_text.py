@@ -292,3 +292,20 @@ def test_module_can_be_run(folder: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "mindllm.generate", str(tmp_path / "c.yaml"), 'prompt=春天\'s "a,b"']
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0 and done.stdout.startswith('春天\'s "a,b"') and "tokens;" in done.stderr
+
+
+def test_what_is_no_complete_model_folder_is_said_plainly(tmp_path: Path) -> None:
+    for name in (tmp_path / "gone", "tiktoken:gpt2"):
+        with pytest.raises(UserError, match=r"no such folder; .* mindllm\.export"):
+            open_model(name)
+    tiny_export.write_export(tmp_path / "half")
+    (tmp_path / "half" / "meta.json").rename(tmp_path / "half" / "plan.json")
+    with pytest.raises(UserError, match="not complete"):
+        open_model(tmp_path / "half")
+
+
+def test_a_prompt_without_room_is_an_error_before_anything_is_shown(tmp_path: Path, capsys: Any) -> None:
+    tiny_export.write_export(tmp_path, num_positions=8)
+    with pytest.raises(UserError, match="the model reads 8"):
+        run(GenerateConfig(model=str(tmp_path), prompt="很長 long " * 20))
+    assert capsys.readouterr().out == ""

@@ -47,6 +47,16 @@ def test_the_facts_of_a_run() -> None:
         assert part not in body
 
 
+@pytest.mark.parametrize(("shares", "spoken"), [
+    ({"en": 0.4, "zh-Hans": 0.3, "zh-Hant": 0.3}, ["zh", "en"]), ({"zh-Hant": 0.2, "en": 0.8}, ["en", "zh"]),
+    ({"zh-Hant": 1.0, "en": 0.0}, ["zh"]), ({"other": 1.0}, None),
+])  # fmt: skip
+def test_both_chinese_scripts_are_chinese(shares: dict[str, float], spoken: list[str] | None) -> None:
+    rows = [{"source": name, "share": share} for name, share in shares.items()]
+    text = model_card(card(), SETTINGS, TRAINED, {"table": [], "languages": rows})
+    assert yaml.safe_load(text.split("---\n")[1]).get("language") == spoken
+
+
 def test_what_is_not_known_is_left_out() -> None:
     settings = {**SETTINGS, "init_from": ""}
     text = model_card(card(chat=False), settings, {"hash": "ab", "counts": {"in": 1, "out": 1}}, None)
@@ -58,7 +68,7 @@ def test_how_to_load_it_is_code(tmp_path: object) -> None:
     text = model_card(card(), SETTINGS, TRAINED, None)
     code = text.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
-    assert len(code.splitlines()) == 6
+    assert len(code.splitlines()) == 7
 
 
 @pytest.mark.parametrize(("architecture", "activation", "part"), [

@@ -122,3 +122,23 @@ def test_a_bias_on_the_output_is_refused(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="layers.1.self_attn.o_proj.bias: is not 0; only q, k and v"):
         load_model(tmp_path)
+
+
+def test_nothing_is_allocated_for_a_shape_that_the_files_cannot_hold(tmp_path: Path) -> None:
+    write_model(tmp_path, "llama")
+    change_config(tmp_path, vocab_size=2**31 - 1, hidden_size=2**20)
+    with pytest.raises(UserError, match="weights, but the weight files have"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "shape"), [
+    ("experts.gate_up_proj", (0, 4, 4)), ("experts.gate_up_proj", (1, 1, 4)), ("experts.gate_up_proj", (2, 64, 24)),
+    ("experts.down_proj", (0, 4, 4)), ("experts.down_proj", (2, 24, 32)),
+])  # fmt: skip
+def test_an_expert_of_another_shape_is_named(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    write_model(tmp_path, "minimax")
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {key: tensor for key, tensor in weights.items() if "layers.0" not in key or "experts" not in key}
+    save_file({**kept, f"model.layers.0.block_sparse_moe.{name}": torch.ones(shape)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="do not fit the model"):
+        load_model(tmp_path)

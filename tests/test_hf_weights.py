@@ -92,3 +92,19 @@ def test_the_fingerprint_is_of_config_and_weights(tmp_path: Path) -> None:
     assert weights_fingerprint(tmp_path / "a") != first
     with pytest.raises(UserError, match="no such folder; weights are read from a folder on this machine"):
         weights_fingerprint(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("state", [
+    {1: torch.ones(2)}, {"a": torch.ones(2).to_sparse()}, {"a": torch.ones(2, device="meta")},
+])  # fmt: skip
+def test_only_dense_tensors_by_name_are_read(tmp_path: Path, state: dict[Any, torch.Tensor]) -> None:
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no table of weights by name"):
+        list(read_weights(tmp_path))
+
+
+def test_a_name_that_no_file_system_takes_is_not_there(tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "x" * 300 + ".safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="not there, but"):
+        weight_files(tmp_path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -109,9 +110,10 @@ def _seen(mask: Mask, T: int, S: int, window: int, device: torch.device) -> Tens
 @torch.compiler.disable(recursive=False)
 def _blocks(mask: Mask, B: int, T: int, window: int, device: torch.device) -> BlockMask:
     """Which blocks of 128 x 128 anybody sees. memory: B*T*T bytes, a few times over while it is made."""
+    rules = replace(mask)  # a copy: blocks that hold the mask itself would keep it, and so themselves, for ever
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return mask.rule(batch, query, key, window)
+        return rules.rule(batch, query, key, window)
 
     def make() -> BlockMask:
         return create_block_mask(seen, None if mask.plain else B, None, T, T, device=str(device))

@@ -6,6 +6,8 @@ control characters made visible where that is a terminal; how many tokens, and w
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -56,11 +58,22 @@ class GenerateConfig(Settings):
 
 def run(config: GenerateConfig) -> int:
     """Continue a text, or several."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    try:
+        return _run(config)
+    except BrokenPipeError:  # whoever reads has seen enough; what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(config: GenerateConfig) -> int:
     model, vocabulary = open_model(config.model, config.dtype)
     prompts = config.prompts or [config.prompt]
     if len(prompts) == 1 and config.stream:
+        pieces = stream_texts(model, vocabulary, prompts, config)
         _show(prompts[0])
-        for piece in stream_texts(model, vocabulary, prompts, config):
+        for piece in pieces:
             _show(piece.text)
         _end(piece)
         return 0

@@ -20,7 +20,8 @@ from mindllm.hashing import ODD, mix, mix_array
 
 # B batch, V vocab
 
-COLDEST = 1e-3  # logits over less than this are beyond fp32, and the draw is the best token anyway
+# Logits over less than this may be beyond fp32; as a temperature, the draw is the best token anyway.
+COLDEST = 1e-3
 
 
 @dataclass
@@ -55,8 +56,8 @@ class Settings:
             yield f"temperature: {self.temperature} must be 0 (always the best token) or at least {COLDEST}"
         if not 0 < self.top_p <= 1:
             yield f"top_p: {self.top_p} must be above 0 and at most 1 (all tokens)"
-        if not 0 < self.repetition_penalty < math.inf:
-            yield f"repetition_penalty: {self.repetition_penalty} must be above 0; 1 is off"
+        if not COLDEST <= self.repetition_penalty <= 1 / COLDEST:
+            yield f"repetition_penalty: {self.repetition_penalty} must be {COLDEST} to {1 / COLDEST:g}; 1 is off"
         yield from (f"stop.{i}: is empty" for i, text in enumerate(self.stop) if not text)
 
 

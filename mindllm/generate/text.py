@@ -18,8 +18,9 @@ from mindllm.config import UserError
 from mindllm.generate.sampling import Settings
 from mindllm.generate.tokens import Reason, context_size, draw_tokens
 from mindllm.generate.vocabulary import Vocabulary, open_vocabulary
-from mindllm.hf import load_model
+from mindllm.hf import load_model, read_config
 from mindllm.models import LanguageModel
+from mindllm.stage import require
 
 
 class Piece(NamedTuple):
@@ -80,14 +81,21 @@ def stream_texts(
 ) -> Iterator[Piece]:
     """The text after each prompt, in pieces that join to what continue_texts returns; those of a batch take turns.
 
-    Raises UserError for a prompt that leaves no room in the model's context, before anything is drawn.
+    Raises UserError at once, not with the first piece, for a prompt that leaves no room in the model's context.
     """
     limit = context_size(model)
     starts = [[vocabulary.start, *ids.tolist()] for ids in vocabulary.encode(prompts)]
     for prompt, start in zip(prompts, starts, strict=True):
         if len(start) >= limit:
             raise UserError(f"prompts: {prompt[:40]!r} has {len(start)} tokens; the model reads {limit}")
-    writers, new, counts = [Writer(settings.stop) for _ in prompts], [""] * len(prompts), [0] * len(prompts)
+    return _pieces(model, vocabulary, starts, settings)
+
+
+def _pieces(
+    model: LanguageModel, vocabulary: Vocabulary, starts: Sequence[Sequence[int]], settings: Settings
+) -> Iterator[Piece]:
+    """See stream_texts. starts: the prompts as token ids."""
+    writers, new, counts = [Writer(settings.stop) for _ in starts], [""] * len(starts), [0] * len(starts)
 
     def stopped(number: int, token: int) -> bool:
         new[number] += writers[number].add(vocabulary.tokens[token])
@@ -118,8 +126,16 @@ def continue_texts(
 
 
 def open_model(folder: str | Path, dtype: str = "float32") -> tuple[LanguageModel, Vocabulary]:
-    """The model of a folder (eval mode, on a GPU where there is one) and its tokenizer. Raises UserError for a class
-    that we do not compute, and where the two do not fit together. slow: some seconds."""
+    """The model of a folder (eval mode, on a GPU where there is one) and its tokenizer.
+
+    Raises UserError for a class that we do not compute, an export that is not complete, and where model and tokenizer
+    do not fit together. slow: some seconds.  memory: the model in fp32 on the CPU first, whatever dtype is.
+    """
+    if not Path(folder).exists():
+        raise UserError(f"{folder}: no such folder; a run's own model is made by: python -m mindllm.export CONFIG")
+    if Path(folder, "plan.json").exists():  # of ours: without its meta.json it was cut off, or failed its comparison
+        require(folder, "python -m mindllm.export CONFIG")
+    read_config(folder)  # first, for what it has to say is plainer than that there is no tokenizer
     vocabulary = open_vocabulary(folder)
     model = load_model(folder)
     if (rows := len(model.lm_head.weight)) < len(vocabulary.tokens):

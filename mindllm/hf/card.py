@@ -65,16 +65,16 @@ _USE = (
     'folder = "."  # where this file lies',
     "model = AutoModelForCausalLM.from_pretrained(folder)",
     "tokenizer = AutoTokenizer.from_pretrained(folder)",
-    'prompt = tokenizer("春天来了，", return_tensors="pt", return_token_type_ids=False)',
-    "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))",
+    'text = tokenizer.eos_token + "春天来了，"  # every document of the training began after this token',
+    'prompt = tokenizer(text, return_tensors="pt", return_token_type_ids=False)',
+    "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0], skip_special_tokens=True))",
 )
 
 
 def _header(card: Card, mixture: Mapping[str, Any] | None) -> Iterator[str]:
     """The YAML that the hub reads. JSON strings are YAML, whatever they hold."""
     yield "---"
-    rows = sorted((mixture or {}).get("languages", []), key=lambda row: (-row["share"], row["source"]))
-    if spoken := [row["source"] for row in rows if row["source"] in ("zh", "en") and row["share"] > 0]:
+    if spoken := _spoken(mixture):
         yield "language:"
         yield from (f"- {language}" for language in spoken)
     yield "library_name: transformers"
@@ -82,6 +82,16 @@ def _header(card: Card, mixture: Mapping[str, Any] | None) -> Iterator[str]:
     if card.license:
         yield f"license: {json.dumps(card.license)}"
     yield "---"
+
+
+def _spoken(mixture: Mapping[str, Any] | None) -> list[str]:
+    """zh and en, the larger share first. The mixture tells zh-Hans and zh-Hant apart; the hub knows zh."""
+    shares = {"en": 0.0, "zh": 0.0}
+    for row in (mixture or {}).get("languages", []):
+        language = row["source"].split("-")[0]
+        if language in shares:
+            shares[language] += row["share"]
+    return sorted((name for name, share in shares.items() if share > 0), key=lambda name: (-shares[name], name))
 
 
 def _facts(card: Card, settings: Mapping[str, Any], trained: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

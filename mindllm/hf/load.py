@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 from mindllm.config import UserError
 from mindllm.hf.names import HEAD, embedding_name, to_ours
 from mindllm.hf.shape import read_config, read_values
-from mindllm.hf.weights import read_weights
-from mindllm.models import MODELS, LanguageModel, ModelConfig
+from mindllm.hf.weights import read_weights, weight_files
+from mindllm.models import MODELS, LanguageModel, MindLLMConfig, ModelConfig
 
+_SMALL = 10_000_000  # weights that may be made whatever the files hold
 _SHOWN = 8  # weights that do not fit, in a message
 _DRAWS = ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_",
           "xavier_normal_")  # fmt: skip
@@ -28,9 +29,25 @@ _DRAWS = ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_n
 def load_model(folder: str | Path) -> LanguageModel:
     """The model in a folder: fp32, CPU, eval mode. Raises UserError where it cannot be computed or does not fit."""
     config = read_config(folder)
+    _check_size(folder, config)
     model = empty_model(config)
     fill(model, folder_weights(folder, config), str(folder))
     return model.eval()
+
+
+def _check_size(folder: str | Path, config: ModelConfig) -> None:
+    """Raises UserError where the files cannot hold such a model, before memory is taken for what config.json claims."""
+    if isinstance(config, MindLLMConfig):
+        layer = 3 * config.intermediate_size * config.hidden_size
+    else:
+        layer = 2 * (config.intermediate_size or 4 * config.hidden_size) * config.hidden_size
+    least = config.vocab_size * config.hidden_size + config.num_hidden_layers * layer  # weights, of a byte or more
+    size = sum(path.stat().st_size for path in weight_files(folder))
+    if size < least and least > _SMALL:  # of a small one, `fill` names the weights that are missing
+        raise UserError(
+            f"{folder}: config.json is of a model of more than {least:,} weights, but the weight files have {size:,} "
+            "bytes; they do not belong together, or a file is not complete (a pointer of Git LFS?)"
+        )
 
 
 def folder_weights(folder: str | Path, config: ModelConfig) -> Iterator[tuple[str, Tensor]]:

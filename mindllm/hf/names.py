@@ -66,11 +66,11 @@ def _from_gemma(name: str, tensor: Tensor, hidden_size: int) -> Tensor:
 
 def _from_expert(layer: str, part: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     """A weight of MiniMax's mixture of experts; the router's is dropped."""
-    if part == "experts.gate_up_proj" and tensor.ndim == 3:
+    if part == "experts.gate_up_proj" and tensor.ndim == 3 and len(tensor) == 1 and tensor.shape[1] % 2 == 0:
         for projection, matrix in zip(("gate_proj", "up_proj"), tensor[0].chunk(2), strict=True):
             yield f"{layer}.mlp.{projection}.weight", matrix
     elif part in _PROJECTIONS:
-        yield f"{layer}.mlp.{_PROJECTIONS[part]}.weight", tensor[0] if tensor.ndim == 3 else tensor
+        yield f"{layer}.mlp.{_PROJECTIONS[part]}.weight", tensor[0] if tensor.ndim == 3 and len(tensor) == 1 else tensor
     elif part != "gate.weight":
         yield name, tensor
 

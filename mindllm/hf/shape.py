@@ -73,13 +73,15 @@ def read_values(folder: str | Path) -> dict[str, Any]:
 def read_limited(path: Path) -> Any:
     """The JSON in a file of limited size. Raises UserError where it cannot be read."""
     try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise UserError(f"{path}: {size / 1e6:.0f} MB are too much for a file of its kind")
-        return json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        found = json.loads(path.read_text(encoding="utf-8")) if size <= MAX_FILE_BYTES else None
     except FileNotFoundError:
         raise UserError(f"{path}: not there; a folder of a Hugging Face model has one") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error})") from None
+    if size > MAX_FILE_BYTES:
+        raise UserError(f"{path}: {size / 1e6:.0f} MB are too much for a file of its kind")
+    return found
 
 
 def _general(values: dict[str, Any]) -> list[str]:

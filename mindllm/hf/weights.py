@@ -6,6 +6,7 @@ may name files of its own folder only. Files are mapped, so that memory is one t
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def _parts(index: Path) -> list[Path]:
     for path in paths:
         if path.parent != index.parent or path.name in ("", "..") or path.suffix != f".{suffix}":
             raise UserError(f"{index}: names {str(path)!r}, which is no .{suffix} file beside it")
-        if not path.exists():
+        if not os.path.exists(path):  # not Path.exists, which raises for a name that is too long
             raise UserError(f"{path}: not there, but {index.name} names it; fetch the folder again")
     return paths
 
@@ -73,13 +74,18 @@ def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
         raise UserError(
             f"{path}: holds more than tensors, perhaps code; it is not read. Have it as safetensors"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # of a damaged file torch raises what comes: IndexError, AssertionError, ...
         raise UserError(
             f"{path}: damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: no table of weights by name")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
+        raise UserError(f"{path}: no table of weights by name, all of them dense tensors")
     yield from state.items()
+
+
+def _is_plain(value: object) -> bool:
+    """A tensor whose numbers lie in memory one by one: not sparse, nested or without any (meta)."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested and not value.is_meta
 
 
 def weights_fingerprint(folder: str | Path) -> str:

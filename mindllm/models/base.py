@@ -64,6 +64,9 @@ class LanguageModel(nn.Module):
 
     def compile_layers(self) -> None:
         """torch.compile each layer by itself: equal layers share the work (20 s once), names of weights stay."""
+        # GPT-Neo has two kinds of layers, packed documents two shapes of each, validation other batch sizes: all of
+        # them count together, and beyond the limit (8 in torch) layers run uncompiled
+        torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
         for layer in self.decoder_layers():
             layer.compile()
 
