@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -161,6 +162,8 @@ def _check(config: PretrainConfig, tokenizer: Tokenizer, world: int) -> None:
         raise UserError(
             f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
         )
+    if config.train.compile and not torch.cuda.is_available() and shutil.which("g++") is None:
+        raise UserError("train.compile: torch.compile needs g++ on a CPU, which is not here; set it to false")
     multiple = config.model.vocab_multiple
     config.model.vocab_size = config.model.vocab_size or -(-tokenizer.vocab_size // multiple) * multiple
     if config.model.vocab_size < tokenizer.vocab_size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_export import CHINESE, write_shards
 from training_script import AT_MOST, BATCH_SIZE, SEQ_LEN, TINY, VALID, command_lines, results, write_inputs
 
 from mindllm import engine as door
+from mindllm import pretrain
 from mindllm.checkpoint import folder_name, latest
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
@@ -238,3 +240,16 @@ def test_bad_settings_are_named() -> None:
     assert "accept_data and force" in problems("accept_data=true", "force=true")
     assert load(PretrainConfig, TINY, ["more_shards={后来-2.b: x/{run}}", "run=r"]).more_shards == {"后来-2.b": "x/r"}
     assert "did you mean 'learning_rate'" in problems("train.learningrate=1")
+
+
+def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = pretrain.PretrainConfig()
+    config.train.compile = True
+    tokenizer: Any = SimpleNamespace(vocab_size=5, folder="folder")
+    with pytest.raises(UserError, match=r"train.compile: torch.compile needs g\+\+"):
+        pretrain._check(config, tokenizer, 1)
+    config.train.compile, config.model.vocab_multiple = False, 4
+    pretrain._check(config, tokenizer, 1)
+    assert config.model.vocab_size == 8

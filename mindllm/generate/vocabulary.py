@@ -6,7 +6,6 @@ tokenizer, and costs nothing. Opening takes what mindllm/tokenizer/others.py tak
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from mindllm.config import UserError
+from mindllm.tokenizer.foreign import read_settings
 from mindllm.tokenizer.others import Absent, open_tokenizer
-
-_MAX_FILE_BYTES = 1 << 20  # of config.json and generation_config.json
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def open_vocabulary(folder: str | Path) -> Vocabulary:
     folder = Path(folder)
     opened = open_tokenizer(str(folder))
     assert not isinstance(opened, Absent), "a folder holds a tokenizer, or opening it raises"
-    config, later = _read(folder / "config.json"), _read(folder / "generation_config.json")
+    config, later = read_settings(folder / "config.json"), read_settings(folder / "generation_config.json")
     begin, end = (later.get(key, config.get(key)) for key in ("bos_token_id", "eos_token_id"))
     ends: list[Any] = end if isinstance(end, list) else [end]
     start: Any = ends[0] if begin is None and ends else begin
@@ -53,18 +51,3 @@ def open_vocabulary(folder: str | Path) -> Vocabulary:
             f"{len(opened.tokens)}; it has {end!r} (bos_token_id {begin!r})"
         )
     return Vocabulary(opened.tokens, opened.encode, start, frozenset(ends))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A small JSON file of keys and values; {} where there is none."""
-    if not path.exists():
-        return {}
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise UserError(f"{path}: larger than {_MAX_FILE_BYTES >> 20} MiB, which is no config")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected keys and values")
-    return found
