@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
@@ -34,6 +35,7 @@ def options(*words: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize("shape", ["tiny", "tiny-neo"])
 def test_both_sides_are_the_same_shape(shape: str) -> None:
+    counters.clear()  # tests before this one may have compiled something in this process
     ours, theirs = (gpu_step.run(options("--shape", shape, "--side", side, "--micro-batch", "2"))
                     for side in gpu_step.SIDES)  # fmt: skip
     for found in (ours, theirs):
