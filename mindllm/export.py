@@ -99,7 +99,8 @@ def export(config: ExportConfig) -> int:
         "tokenizer": tokenizer.fingerprint,
     }
     plan = {name: getattr(config, name) for name in ("dtype", "max_shard_size", "chat_template", "license")}
-    stage = Stage(config.out, "export", {"architecture": architecture, **plan}, inputs)
+    plan = {"architecture": architecture, **plan}
+    stage = Stage(config.out, "export", plan, inputs, place="out=... (or run=...)")
     if not stage.start(config.force):
         return 0
     counts = _write(config, architecture, folder, tokenizer, stage.folder)
