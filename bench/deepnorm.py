@@ -163,6 +163,7 @@ def draw(curves: dict[Job, Curve], floor: float, path: Path) -> None:
 
 
 def main() -> int:
+    """Train the three kinds of residual, print their losses, draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3], help="learning rates")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])

@@ -117,6 +117,7 @@ def print_table(found: list[dict[str, Any]]) -> None:
 
 
 def main() -> int:
+    """Run the cases one after the other and print them as a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--seq-lens", nargs="+", type=int, metavar="TOKENS")

@@ -246,6 +246,7 @@ def _try(name: str, dtype: torch.dtype, check: Callable[[], Check]) -> Check:
 
 
 def main() -> int:
+    """Run all checks, print what is wrong; exit code 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     device = torch.device(parser.parse_args().device)

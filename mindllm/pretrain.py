@@ -26,7 +26,7 @@ from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.hf import start_from, weights_fingerprint
-from mindllm.loss import IGNORED
+from mindllm.loss import IGNORED, num_targets
 from mindllm.metrics import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
@@ -237,7 +237,7 @@ def validator(
                     batch["labels"] = torch.from_numpy(labels).to(device)
                 with torch.no_grad():
                     nats += loss(model, batch)["loss"]
-                tokens += int((labels != IGNORED).sum())
+                tokens += num_targets(torch.from_numpy(labels))
                 text += int(token_bytes[labels[labels != IGNORED]].sum(dtype=np.int64))
             sums += [float(nats), tokens, text]  # sync: once a source
         model.train()
