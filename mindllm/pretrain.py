@@ -7,37 +7,38 @@ Start it as `python -m mindllm.pretrain CONFIG` for one process, or for several 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from mindllm import attention, loss, training_data
+from mindllm import attention, training_data
 from mindllm import engine as door
+from mindllm import loss as loss_head
 from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.hf import start_from, weights_fingerprint
-from mindllm.loss import IGNORED, num_targets
 from mindllm.metrics import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS
 from mindllm.models.gpt_neo import GPTNeoConfig
 from mindllm.models.mindllm import MindLLMConfig
-from mindllm.shards import Shards, stacked
+from mindllm.plan import HardwareConfig
 from mindllm.stage import Stage, differences, indented, require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 from mindllm.train import NextToken, TrainConfig, train, write_config
+from mindllm.train.samples import SamplesConfig
+from mindllm.train.validation import validator
 from mindllm.training_data import open_sources
+
+LONG_RUN = 1000  # steps from which on a run rehearses saving, loading and validating after its first two
 
 
 @dataclass
@@ -49,8 +50,10 @@ class PretrainConfig:
     max_epochs: a source that would be repeated more often is an error.  max_epochs_by_source: for single ones.
     valid_samples: validation samples per source, at most.  mask_documents: a token sees its own document only, and
     positions begin anew in each.  init_from: a folder of a Hugging Face model whose weights the run starts from.
-    accept_data: go on with an unfinished run although its sources or phases have changed since; what was served before
-    its newest checkpoint must not have.
+    samples: texts that the model continues every train.samples_every steps.  plan: show what the run needs, by the
+    figures of `hardware`, and do nothing.  dry_run: two steps, one save and load, one validation in a folder that is
+    removed again.  accept_changes: go on with an unfinished run although its sources or phases have changed since;
+    what was served before its newest checkpoint must not have.
     """
 
     run: str = "runs/demo"
@@ -67,7 +70,11 @@ class PretrainConfig:
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
     model: MindLLMConfig | GPTNeoConfig = field(default_factory=MindLLMConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    accept_data: bool = False
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    plan: bool = False
+    dry_run: bool = False
+    accept_changes: bool = False
     force: bool = False
 
     def problems(self) -> Iterator[str]:
@@ -84,8 +91,8 @@ class PretrainConfig:
         for key, epochs in {"max_epochs": self.max_epochs, **limits}.items():
             if not epochs > 0:
                 yield f"{key}: {epochs} is not above 0"
-        if self.force and self.accept_data:
-            yield "accept_data and force: one goes on with what is there, the other throws it away; give one of them"
+        if self.force and self.accept_changes:
+            yield "accept_changes and force: one goes on with what is there, the other throws it away; give one of them"
         yield from sequence_problems(self.phases)
 
 
@@ -107,7 +114,7 @@ def shard_folders(config: PretrainConfig) -> dict[str, str]:
 
 
 def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, device: torch.device) -> int:
-    out = Path(config.out)
+    out = Path(f"{config.out}.dry-run" if config.dry_run else config.out)
     _check(config, tokenizer, world)
     batch_size, steps = config.train.batch_size, config.train.steps
     sources, valid = (
@@ -124,6 +131,8 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
     if config.init_from:
         inputs["init_from"] = weights_fingerprint(config.init_from)
     stage = Stage(out, "pretrain", identity(config), inputs, place="out=... (or run=...)")
+    if config.dry_run and rank == 0:
+        shutil.rmtree(out, ignore_errors=True)
     if not _start(stage, record, config, rank):
         return 0
     torch.manual_seed(config.train.seed)
@@ -138,15 +147,23 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         if not valid:
             print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
     batches = MixtureBatches(mixture, batch_size, config.train.micro_batch_size, tokenizer.vocab_size)
+    loss = next_token(config, tokenizer)
+    validate = validator(
+        valid, config.valid_samples, config.train.micro_batch_size, loss, tokenizer, rank, world, device
+    )
     result = train(
         model, batches, config.train, out,
         rank=rank, world=world, device=device,
         fingerprints={"model": asdict(config.model), "data": record, "world": world},
         flops_per_token=flops_per_token(config.model, config.seq_len),
-        validate=validator(valid, config, tokenizer, rank, world, device),
-        loss=next_token(config, tokenizer),
+        validate=lambda model, step: validate(model), loss=loss,
+        rehearse=steps >= LONG_RUN, dry_run=config.dry_run,
     )  # fmt: skip
-    if rank == 0 and result.finished:
+    if config.dry_run:
+        if rank == 0:
+            shutil.rmtree(out)
+            print(f"pretrain: dry run done, {out} is removed; without dry_run=true the run begins", flush=True)
+    elif rank == 0 and result.finished:
         stage.finish(**{"in": result.progress.tokens, "out": result.progress.step, "unit": "tokens -> steps",
                         "parameters": model.num_parameters(), "world": world, "zero_stage": config.train.zero_stage,
                         "checkpoint": folder_name(result.progress.step), **result.last_valid})  # fmt: skip
@@ -181,7 +198,8 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
         if k in ("seq_len", "mask_documents", "phases", "model", "train", "valid_samples")
     }
     for name in ("log_every", "eval_every", "save_every", "keep_last", "num_threads", "compile", "recompute_layers",
-                 "peak_tflops"):  # fmt: skip
+                 "peak_tflops", "prefetch", "samples_every", "keep_every", "keep_best", "async_save", "profile_step",
+                 "wandb"):  # fmt: skip
         del settings["train"][name]
     return settings
 
@@ -194,7 +212,7 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
     answer: bool | str = True
     if rank == 0:
         try:
-            answer = training_data.start(stage, record, config.force, config.accept_data)
+            answer = training_data.start(stage, record, config.force, config.accept_changes)
         except UserError as error:
             answer = str(error)
     answer, theirs = door.from_rank_zero((answer, record))
@@ -206,60 +224,9 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
     return answer
 
 
-def validator(
-    sources: dict[str, Shards],
-    config: PretrainConfig,
-    tokenizer: Tokenizer,
-    rank: int,
-    world: int,
-    device: torch.device,
-) -> Callable[[nn.Module], dict[str, float]]:
-    """A function of the model: loss (nats per token) and bits per UTF-8 byte of held-out samples.
-
-    Bits per byte also for each source. An eos counts in the nats and in the tokens, and stands for no byte.
-    """
-    loss, token_bytes = next_token(config, tokenizer), tokenizer.token_bytes
-    size = config.train.micro_batch_size
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        model.eval()
-        sums: list[float] = []
-        for shards in sources.values():
-            count = min(len(shards), config.valid_samples)
-            mine = range(rank, -(-count // world) * world, world)  # as many on every rank: ZeRO-3 needs all for a pass
-            nats, tokens, text = torch.zeros((), dtype=torch.float64, device=device), 0, 0
-            for start in range(0, len(mine), size):
-                part = mine[start : start + size]
-                samples = stacked([shards[min(k, count - 1)] for k in part], len(token_bytes))
-                batch, labels = loss.prepare(samples, device), samples[:, 1:].copy()
-                if part[-1] >= count:
-                    labels[-1] = IGNORED  # a repeat that only fills up this rank's part
-                    batch["labels"] = torch.from_numpy(labels).to(device)
-                with torch.no_grad():
-                    nats += loss(model, batch)["loss"]
-                tokens += num_targets(torch.from_numpy(labels))
-                text += int(token_bytes[labels[labels != IGNORED]].sum(dtype=np.int64))
-            sums += [float(nats), tokens, text]  # sync: once a source
-        model.train()
-        totals = door.add_up(sums, device).cpu().numpy().reshape(-1, 3)
-        return _validation_lines(list(sources), totals)
-
-    return validate
-
-
 def next_token(config: PretrainConfig, tokenizer: Tokenizer) -> NextToken:
     """The loss of a run, in training and in validation."""
     return NextToken(tokenizer.eos_id if config.mask_documents else None)
-
-
-def _validation_lines(names: list[str], totals: np.ndarray) -> dict[str, float]:
-    if not len(totals):
-        return {}
-    nats, tokens, text = totals.sum(axis=0)
-    values = {"valid_loss": nats / tokens, "valid_bpb": nats / math.log(2) / text}
-    return values | {
-        f"valid_bpb/{name}": row[0] / math.log(2) / row[2] for name, row in zip(names, totals, strict=True)
-    }
 
 
 def _print_start(config: PretrainConfig, parameters: int, world: int, device: torch.device) -> None:
@@ -267,7 +234,7 @@ def _print_start(config: PretrainConfig, parameters: int, world: int, device: to
     print(f"pretrain: {parameters / 1e6:.2f}M parameters, {config.train.steps} steps of {tokens:,} tokens, "
           f"{world} process(es) on {device.type}, ZeRO-{config.train.zero_stage}, {config.train.precision}",
           flush=True)  # fmt: skip
-    print(f"pretrain: attention by {attention.describe()}; loss by {loss.describe()}", flush=True)
+    print(f"pretrain: attention by {attention.describe()}; loss by {loss_head.describe()}", flush=True)
 
 
 if __name__ == "__main__":

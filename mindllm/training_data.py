@@ -1,7 +1,7 @@
 """The text that a training reads: shard folders opened and checked, what may change about them, the record of the run.
 
 A running job can take text in, or let it go, at a later step: what was served before its newest checkpoint must stay as
-it was (mindllm.mixture.past), all after that may change once the user has said accept_data=true. plan.json alone
+it was (mindllm.mixture.past), all after that may change once the user has said accept_changes=true. plan.json alone
 decides what a folder goes on with; mixture.json is for people and is brought up to date after it, so that a kill
 between the two costs nothing. Opening costs one meta.json for a source and split.
 """
@@ -96,10 +96,10 @@ def start(stage: Stage, record: dict[str, Any], force: bool, accept: bool) -> bo
     _check_past(stage, progress, record)
     if not accept:
         goes_on = (
-            f"What was served up to step {progress.step}, its newest checkpoint, stays the same. Add accept_data=true "
-            "to go on from there"
+            f"What was served up to step {progress.step}, its newest checkpoint, stays the same. Add "
+            "accept_changes=true to go on from there"
             if progress.step
-            else "It has no checkpoint yet. Add accept_data=true to begin it again with the new data"
+            else "It has no checkpoint yet. Add accept_changes=true to begin it again with the new data"
         )
         raise UserError(
             f"{stage.name}: {stage.folder} was begun with other data (there -> now):\n{indented(stage.changes())}\n"
@@ -129,9 +129,9 @@ def _check_past(stage: Stage, progress: Progress, record: dict[str, Any]) -> Non
         where = f"up to step {progress.step}, its newest checkpoint,"
         raise UserError(
             f"{stage.name}: what {stage.folder} was trained on {where} would change (there -> now):\n{indented(past)}\n"
-            "What was served cannot be taken back, with accept_data=true neither. Leave those phases and their sources "
-            f"as they were: give the last of them until_step: {progress.step} (or more), and let the new text begin in "
-            f"a phase after it. Or {_OTHERS}"
+            "What was served cannot be taken back, with accept_changes=true neither. Leave those phases and their "
+            f"sources as they were: give the last of them until_step: {progress.step} (or more), and let the new text "
+            f"begin in a phase after it. Or {_OTHERS}"
         )
 
 

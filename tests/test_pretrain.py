@@ -21,7 +21,7 @@ from mindllm.checkpoint import folder_name, latest
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
 from mindllm.export import restore
-from mindllm.metrics import read_metrics
+from mindllm.metrics import read_metrics, untimed
 from mindllm.mixture import Mixture
 from mindllm.models.mindllm import MindLLM
 from mindllm.pretrain import PretrainConfig, _start, identity, shard_folders
@@ -87,7 +87,7 @@ def test_one_process_from_start_to_refusals(tmp_path: Path) -> None:
     assert "recomputing it" in straight["out"] and "resuming" not in straight["out"]
 
     runs = [tmp_path / "pretrain", tmp_path / "straight"]
-    lines = [[{**m, "tokens_per_second": 0} for m in read_metrics(run / "metrics.jsonl")] for run in runs]
+    lines = [untimed(read_metrics(run / "metrics.jsonl")) for run in runs]
     assert lines[0] == lines[1] and len(lines[0]) == 4 + 2
     run = runs[1]
     meta = json.loads((run / "meta.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def test_one_process_from_start_to_refusals(tmp_path: Path) -> None:
     expected = plain_validation(model, tmp_path, load_tokenizer(tmp_path / "tokenizer"))
     found = {name: value for name, value in meta["counts"].items() if name.startswith("valid")}
     assert found == pytest.approx(expected, rel=1e-6)
-    assert read_metrics(run / "metrics.jsonl")[-1] == {"step": 4, **found}
+    assert untimed(read_metrics(run / "metrics.jsonl"))[-1] == {"step": 4, **found}
 
 
 def test_two_processes(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_text_comes_and_goes_while_a_run_is_at_work(tmp_path: Path) -> None:
     words = [*write_inputs(tmp_path), "train.steps=12", "train.save_every=6", "train.eval_every=12"]
     texts = {"书/train": CHINESE * 4, "书/valid": CHINESE[:3]}
     write_shards(tmp_path / "later", load_tokenizer(tmp_path / "tokenizer"), texts)
-    more, accept = f"more_shards.后来={tmp_path}/later", "accept_data=true"
+    more, accept = f"more_shards.后来={tmp_path}/later", "accept_changes=true"
     grown, shrunk = [*words, more, *GROWN], [*words, more, *SHRUNK]
     calls: list[dict[str, Any]] = [
         {"words": [*shrunk, f"out={tmp_path}/straight"]},
@@ -162,12 +162,12 @@ def test_text_comes_and_goes_while_a_run_is_at_work(tmp_path: Path) -> None:
     )
     assert [c["code"] for c in (straight, begun, resumed, ended, done)] == [0] * 5 and "step 6" in begun["out"]
     lines = ["config.phases.0.until_step: null -> 8", "config.phases.1: ", 'inputs.sources.后来-书: "(absent)" -> ']
-    assert asked["code"] == 2 and "Add accept_data=true to go on" in asked["err"]
+    assert asked["code"] == 2 and "Add accept_changes=true to go on" in asked["err"]
     assert all(line in asked["err"] and line in killed["out"] for line in lines)
     assert past["code"] == 2 and "until_step: None -> 5, before step 6" in past["err"]
     assert longer["code"] == 2 and "config.train.steps: 12 -> 14" in longer["err"]
     assert (killed["code"], back["code"], again["code"]) == (130, 2, 130) and "resuming from" not in killed["out"]
-    assert "config.phases.0.until_step: 8 -> null" in back["err"] and "Add accept_data=true" in back["err"]
+    assert "config.phases.0.until_step: 8 -> null" in back["err"] and "Add accept_changes=true" in back["err"]
     assert (
         f"resuming from {tmp_path}/pretrain/{folder_name(6)}" in resumed["out"] and "goes on with" not in again["out"]
     )
@@ -237,7 +237,7 @@ def test_bad_settings_are_named() -> None:
     assert "more_shards: 'a/b' is no name" in problems("more_shards={a/b: x}")
     assert "max_epochs_by_source.网页: 0.0 is not above 0" in problems("max_epochs_by_source={网页: 0}")
     assert "max_epochs: -1.0 is not above 0" in problems("max_epochs=-1")
-    assert "accept_data and force" in problems("accept_data=true", "force=true")
+    assert "accept_changes and force" in problems("accept_changes=true", "force=true")
     assert load(PretrainConfig, TINY, ["more_shards={后来-2.b: x/{run}}", "run=r"]).more_shards == {"后来-2.b": "x/r"}
     assert "did you mean 'learning_rate'" in problems("train.learningrate=1")
 

@@ -29,7 +29,7 @@ from training_script import (
 from mindllm.checkpoint import folder_name
 from mindllm.config import load
 from mindllm.engine import load_weights
-from mindllm.metrics import read_metrics
+from mindllm.metrics import read_metrics, untimed
 from mindllm.models import MODELS, LanguageModel
 from mindllm.pretrain import PretrainConfig
 from mindllm.shards import Shards
@@ -179,7 +179,7 @@ def test_documents_apart_through_the_command_line(tmp_path: Path) -> None:
         config = load(PretrainConfig, run / "config.yaml")
         torch.manual_seed(config.train.seed)
         model = MODELS[config.model.model_type](config.model)
-        first, last = read_metrics(run / "metrics.jsonl")
+        first, last = untimed(read_metrics(run / "metrics.jsonl"))
         apart, together, begun = alone(model, np.array(call["served"]["0"]), tokenizer.eos_id)
         assert begun > 2 and abs(apart - together) > 1e-5
         assert first["loss"] == pytest.approx(apart, abs=1e-6)

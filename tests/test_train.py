@@ -16,7 +16,7 @@ from training_script import BATCH_SIZE, TRAIN, batches, new_model, train_jobs, w
 from mindllm.checkpoint import damage, folder_name
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
-from mindllm.metrics import read_metrics
+from mindllm.metrics import read_metrics, untimed
 from mindllm.train import TrainConfig, lr_at, parameter_groups
 
 # A large eps: with Adam's usual one an update would forgive a wrong scale of the gradient, and magnify its rounding.
@@ -96,7 +96,7 @@ def assert_same_run(left: Path, right: Path, step: int) -> None:
         assert len(parts[0]) == len(parts[1]) > 5
         for a, b in zip(*parts, strict=True):
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, f"{left}: {name}"
-    lines = [[{**m, "tokens_per_second": 0} for m in read_metrics(run / "metrics.jsonl")] for run in (left, right)]
+    lines = [untimed(read_metrics(run / "metrics.jsonl")) for run in (left, right)]
     assert lines[0] == lines[1] and sum("loss" in line for line in lines[0]) == step
 
 

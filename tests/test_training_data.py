@@ -141,7 +141,7 @@ def test_what_is_finished_or_of_another_version_takes_nothing_in(root: Path, tmp
         for accept in (False, True):
             message = str(pytest.raises(UserError, new.start, False, accept).value)
             assert "Its newest checkpoint, at step 6, is of another version" in message and "phases.0" in message
-            assert "choose another out=... folder, or force=true" in message and "accept_data" not in message
+            assert "choose another out=... folder, or force=true" in message and "accept_changes" not in message
     write_json(meta, saved)
     old.save(STEPS)  # killed before it was finished
     for accept in (False, True):
@@ -161,7 +161,7 @@ def test_without_a_checkpoint_it_begins_again(root: Path, tmp_path: Path) -> Non
     Run(root, tmp_path, OLD, False).start()
     new = Run(root, tmp_path, NEW, True)
     message = str(pytest.raises(UserError, new.start).value)
-    assert "no checkpoint yet. Add accept_data=true to begin it again with the new data, choose another" in message
+    assert "no checkpoint yet. Add accept_changes=true to begin it again with the new data, choose another" in message
     assert "stays the same" not in message and new.start(accept=True)
 
 
@@ -172,7 +172,7 @@ def test_later_text_is_taken_in_and_let_go(root: Path, tmp_path: Path, capsys: p
     old.save(6)
     message = str(pytest.raises(UserError, new.start).value)
     assert "config.phases.0.until_step: null -> 8" in message and 'inputs.sources.后来-书: "(absent)" ->' in message
-    assert "up to step 6" in message and "Add accept_data=true" in message and "inputs.valid.后来-书" in message
+    assert "up to step 6" in message and "Add accept_changes=true" in message and "inputs.valid.后来-书" in message
     assert read_json(out / "plan.json") == old.stage.plan and old.accepted() == []
     assert new.start(accept=True) and "goes on with another plan" in capsys.readouterr().out
     record = read_json(out / "mixture.json")
@@ -239,7 +239,7 @@ def test_killed_while_new_data_is_accepted(root: Path, tmp_path: Path, monkeypat
         is_new = read_json(new.out / "plan.json") == new.stage.plan
         seen.add(is_new)
         same, another = (new, old) if is_new else (old, new)
-        with pytest.raises(UserError, match="accept_data=true"):
+        with pytest.raises(UserError, match="accept_changes=true"):
             another.start()
         assert same.start() and new.start(accept=True)
         assert [step for step, _ in new.accepted()] == [6]

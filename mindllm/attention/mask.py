@@ -15,6 +15,14 @@ from torch import Tensor
 # B batch, T queries, S keys
 
 
+def put(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """An array on the device; to a GPU through pinned memory, so that nobody waits for the copy."""
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Mask:
     """A query sees a key if all rules allow it; with S > T keys, the queries are the last T of the S positions.
@@ -44,15 +52,10 @@ class Mask:
         begins = np.flatnonzero(first)
         lengths = np.diff(begins, append=first.size)
         positions = np.arange(first.size) - np.repeat(begins, lengths)
-        documents = torch.from_numpy(np.cumsum(first, axis=1, dtype=np.int32))
-
-        def put(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device, non_blocking=True)
-
         return Mask(
-            causal=causal, documents=documents.to(device, non_blocking=True),
-            boundaries=put(np.append(begins, first.size).astype(np.int32)), longest=int(lengths.max()),
-            positions=put(positions.reshape(B, T)),
+            causal=causal, documents=put(np.cumsum(first, axis=1, dtype=np.int32), device),
+            boundaries=put(np.append(begins, first.size).astype(np.int32), device), longest=int(lengths.max()),
+            positions=put(positions.reshape(B, T), device),
         )  # fmt: skip
 
     @property

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindllm import engine as door
 from mindllm.config import UserError
@@ -36,6 +37,37 @@ class Progress:
     tokens: int = 0
     skipped: list[list[int]] = field(default_factory=list)
     fingerprints: dict[str, Any] = field(default_factory=dict)
+
+
+class Keep(NamedTuple):
+    """Which checkpoints stay: the newest `last`, those of every `every` steps (0: none), the `best` with the lowest
+    validation loss."""
+
+    last: int
+    every: int = 0
+    best: int = 0
+
+
+class Saver:
+    """Writes the checkpoints of a run. All processes make one and call the same methods."""
+
+    def __init__(self, engine: Engine, out: Path, keep: Keep, background: bool):
+        self._engine, self._out, self._keep, self._background = engine, out, keep, background
+
+    def save(self, progress: Progress, valid: dict[str, float]) -> float:
+        """Save a checkpoint; returns the seconds that training waited."""
+        began = time.perf_counter()
+        save(self._engine, self._out, progress, int(os.environ.get("RANK", "0")), self._keep.last)
+        return time.perf_counter() - began
+
+    def wait(self) -> None:
+        """Until the last checkpoint is complete."""
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
 
 
 def folder_name(step: int) -> str:

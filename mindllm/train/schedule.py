@@ -1,0 +1,25 @@
+"""The learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+from mindllm.train.config import TrainConfig
+
+
+def lr_at(step: int, config: TrainConfig) -> float:
+    """Learning rate of a step (0-based): linear warm-up, then the schedule.
+
+    Cosine: Loshchilov and Hutter 2016, eq. 5.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    floor = config.min_lr_ratio
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "cosine":
+        return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+    if config.schedule == "wsd":
+        done = max(0.0, done - (1 - config.decay_ratio)) / config.decay_ratio
+    return config.learning_rate * (1 - (1 - floor) * done)
