@@ -17,7 +17,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify pretrain export generate eval report doctor bench bench-gpu test test-full lint format samples
+.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify plan pretrain export generate eval report doctor bench bench-gpu test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ shards: $(READY) ## clean text to token shards
 
 verify: $(READY) ## read the token shards again, recompute every hash and count
 	$(call stage,data_pipeline verify,configs/data/sample.yaml)
+
+plan: $(READY) ## what a run needs: memory, hours, mixture (make plan CONFIG=... GPUS=8)
+	$(call stage,mindllm.pretrain,configs/pretrain/tiny.yaml) plan=true hardware.gpus=$(GPUS)
 
 pretrain: $(READY) ## pre-train under DeepSpeed (GPUS=n processes)
 	$(LAUNCH) mindllm.pretrain $(call config,configs/pretrain/tiny.yaml) run=$(RUN) $(ARGS)

@@ -113,7 +113,7 @@ class DataConfig:
         seen = {name: f"sources.{name}" for name in self.sources}
         for name, source in self.sources.items():
             where = f"sources.{name}"
-            for other in self.sources if source.subset_field else ():
+            for other in self.sources if source.has_subsets else ():
                 if other.startswith(f"{name}-"):
                     yield f"sources.{other}: a subset of {where} may have this name; do not begin it with {name}-"
             for subset, changes in source.subsets.items():

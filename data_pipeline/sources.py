@@ -35,8 +35,10 @@ class Source:
     max_files: of what is found, so many are read, evenly spaced (0: all).  storage: options of the file system behind a
     URL (fsspec): {anon: true, endpoint_url: ...}; secrets come from the environment.
     text_field, html_field: keys in records; a key below a key is a.b; several text fields, with commas, become
-    paragraphs.  subset_field: key of a name that makes the document's source: pile-github. What differs in its cleaning
-    stands in `subsets`, what differs for the whole source in `clean` and `refine`.
+    paragraphs.  subset_field: key of a name that makes the document's source: pile-github.  subset_by_path: the name is
+    the first folder below `path`, or, of records and archives of pages (many documents in a file) that stand there
+    directly, the file's without its endings.  What differs in a subset's cleaning stands in `subsets`, what differs for
+    the whole source in `clean` and `refine`.
     """
 
     path: str = ""
@@ -51,9 +53,15 @@ class Source:
     text_field: str = "text"  # the key of plain text in jsonl and parquet
     html_field: str = "html"  # the key of raw HTML in jsonl and parquet (used where present)
     subset_field: str = ""
+    subset_by_path: bool = False
     clean: dict[str, Any] = field(default_factory=dict)
     refine: dict[str, Any] = field(default_factory=dict)
     subsets: dict[str, Overrides] = field(default_factory=dict)
+
+    @property
+    def has_subsets(self) -> bool:
+        """Whether its documents may belong to subsets."""
+        return bool(self.subset_field) or self.subset_by_path
 
     def problems(self) -> Iterator[str]:
         """What cannot work, a line each."""
@@ -67,8 +75,12 @@ class Source:
             yield f"storage: counts for URLs only; {self.path} is a file or folder of this machine"
         if self.max_files < 0:
             yield "max_files must be 0 (all) or more"
-        if self.subsets and not self.subset_field:
-            yield "subsets: subset_field must say which key of a record names them"
+        if self.subsets and not self.has_subsets:
+            yield "subsets: subset_field must say which key of a record names them, or subset_by_path that folders do"
+        if self.subset_field and self.subset_by_path:
+            yield "subset_by_path: subset_field names the subsets already; give one of them"
+        if self.subset_by_path and not self.path:
+            yield "subset_by_path: counts for a path only; a list or a dataset has no folder that its files are below"
         for name in _keys(self.storage):
             if any(word in name.lower() for word in SECRETS):
                 yield f"storage.{name}: secrets belong into the environment (docs/sources.md), not into a config"

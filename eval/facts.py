@@ -7,13 +7,13 @@ megabytes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from mindllm.metrics.jsonl import read_lines
 from mindllm.stage import read_json
 
 STAGES = ("clean", "dedup", "refine", "tokenizer", "shards", "pretrain", "export", "harness", "bpb", "samples")
@@ -183,18 +183,7 @@ def read_curve(path: Path) -> Curve | None:
 
     Lines lack what they do not measure. A line that is no JSON object (cut off by a kill) is counted as damaged.
     """
-    if not path.exists():
-        return None
-    rows, damaged = [], 0
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            damaged += 1
+    rows, damaged = read_lines(path)
     by_tokens = any("tokens" in row for row in rows)
     tokens = {0: 0.0} | {row["step"]: row["tokens"] / 1e6 for row in rows if "tokens" in row and "step" in row}
     places = [tokens.get(row.get("step", -1)) if by_tokens else row.get("step") for row in rows]

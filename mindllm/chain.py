@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindllm.cli import Verb, main
+from mindllm.config import UserError
 
 LAUNCHER = "deepspeed"  # a command that starts with this word is run under DeepSpeed's launcher
-_TAKES_INPUT = "clean"  # the stage that reads raw pages; the others read what it wrote
+_TAKES_INPUT = "clean"  # the stage that reads the input; the others read what it wrote
 
 
 @dataclass
@@ -39,13 +40,17 @@ class StageConfig:
 class ChainConfig:
     """A chain of stages in one run folder.
 
-    run: the folder.  input: raw pages (empty: what the data config names).  num_processes: of the training, under the
-    launcher.  force: recompute stages that were made with other settings.  set: stage -> more overrides.
+    run: the folder.  input: raw pages or texts (empty: what the data config names).  input_key: what `input` fills in
+    the data config.  input_needed: what a user reads who gave none; empty: the chain can do without.  num_processes: of
+    the training, under the launcher.  force: recompute stages that were made with other settings.  set: stage -> more
+    overrides.
     """
 
     stages: dict[str, StageConfig]
     run: str = "runs/demo"
     input: str = ""
+    input_key: str = "sources.web.path"
+    input_needed: str = ""
     num_processes: int = 1
     force: bool = False
     set: dict[str, list[str]] = field(default_factory=dict)
@@ -62,7 +67,12 @@ class ChainConfig:
 
 
 def chain(config: ChainConfig) -> int:
-    """Run all stages in order; the last one, the report, prints what each one read, wrote and cost."""
+    """Run all stages in order; the last one, the report, prints what each one read, wrote and cost.
+
+    Raises UserError where the chain needs an input and has none.
+    """
+    if config.input_needed and not config.input:
+        raise UserError(f"input: {config.input_needed}")
     start = time.monotonic()
     for number, (name, stage) in enumerate(config.stages.items(), 1):
         words = command(config, name, stage)
@@ -90,7 +100,7 @@ def command(config: ChainConfig, name: str, stage: StageConfig) -> list[str]:
         words = [sys.executable, "-m", first, *rest]
     words += [stage.config, f"run={config.run}", *stage.set, *config.set.get(name, [])]
     if name == _TAKES_INPUT and config.input:
-        words.append(f"sources.web.path={config.input}")
+        words.append(f"{config.input_key}={config.input}")
     return [*words, "force=true"] if config.force else words
 
 

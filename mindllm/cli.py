@@ -1,8 +1,9 @@
 """The one command line of all packages: `python -m PACKAGE [VERB] [ARGUMENT] CONFIG key=value ...`.
 
-A verb is a config dataclass and a function of it; `--help` is made from their docstrings and fields, so it cannot go
-stale. What the user did wrong (UserError) ends in one message and exit code 2, work that could not be finished
-(RunFailed) in one and exit code 1; anything else is our bug and keeps its traceback.
+`python -m PACKAGE VERB WORD ... key=value ...` for verbs that read no file. A verb is a config dataclass and a function
+of it; `--help` is made from their docstrings and fields, so it cannot go stale. What the user did wrong (UserError)
+ends in one message and exit code 2, work that could not be finished (RunFailed) in one and exit code 1; anything else
+is our bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -24,16 +25,22 @@ class Verb(NamedTuple):
 
     argument: name of a text field of `config` that the first word after the verb fills, whatever it holds.
     default_config: the config that is read where none is named, if that file exists.
+    words: name of a list of texts in `config` ("runs"), for a verb that reads no file: it takes every word that is no
+    key=value, at least one. A word with a / before its = is one of them, too: runs/lr=0.1 and ./lr=0.1 are folders.
     """
 
     config: type
     run: Callable[[Any], int | None]
     argument: str = ""
     default_config: str = ""
+    words: str = ""
 
     @property
     def usage(self) -> str:
         """What follows the verb on the command line."""
+        if self.words:
+            word = self.words.removesuffix("s").upper()
+            return f"{word} [{word} ...] key=value ..."
         config = "[CONFIG.yaml]" if self.default_config else "CONFIG.yaml"
         return f"{self.argument.upper()} {config}".lstrip() + " key=value ..."
 
@@ -71,6 +78,8 @@ def _dispatch(program: str, verbs: Verb | dict[str, Verb], words: list[str]) -> 
     flags = [w for w in words if w.startswith("-")]
     if flags:
         raise UserError(f"{flags[0]}: options are written key=value, without dashes; --help lists the keys")
+    if verb.words:
+        return verb.run(_load_words(program, verb, words)) or 0
     if verb.argument and not words:
         raise UserError(f"expected {verb.argument.upper()}: {program} {verb.usage}; --help lists the keys")
     given = [f"{verb.argument}={words.pop(0)}"] if verb.argument else []
@@ -85,6 +94,17 @@ def _dispatch(program: str, verbs: Verb | dict[str, Verb], words: list[str]) -> 
     return verb.run(load(verb.config, paths[0], [*given, *(w for w in words if "=" in w)])) or 0
 
 
+def _load_words(program: str, verb: Verb, words: list[str]) -> Any:
+    """The config of a verb that reads no file: its defaults, key=value, and the other words as they are."""
+    keys = [w for w in words if "=" in w and "/" not in w.partition("=")[0]]
+    if any(w.startswith(f"{verb.words}=") for w in keys):
+        raise UserError(f"{verb.words}: written as words, without a key: {program} {verb.usage}")
+    given = [w for w in words if w not in keys]
+    if not given:
+        raise UserError(f"expected {verb.usage.split()[0]}: {program} {verb.usage}; --help lists the keys")
+    return dataclasses.replace(load(verb.config, None, keys), **{verb.words: given})
+
+
 def _print(text: str) -> None:
     """Print help; a reader that has seen enough and closed the pipe (`| head`) is no error."""
     try:
@@ -96,8 +116,9 @@ def _print(text: str) -> None:
 def _list_verbs(program: str, verbs: dict[str, Verb]) -> str:
     width = max(map(len, verbs))
     lines = [f"  {name:{width}}  {_first_line(verb.run)}" for name, verb in verbs.items()]
-    usages = [f"{program} {name} {verb.usage}" for name, verb in verbs.items() if verb.argument]
-    return "\n".join([f"{program} VERB CONFIG.yaml key=value ...   (VERB --help lists its keys)", *usages, *lines])
+    usages = [f"{program} {name} {verb.usage}" for name, verb in verbs.items() if verb.argument or verb.words]
+    form = "WORDS" if all(verb.words for verb in verbs.values()) else "CONFIG.yaml"
+    return "\n".join([f"{program} VERB {form} key=value ...   (VERB --help lists its keys)", *usages, *lines])
 
 
 def _describe(program: str, verb: Verb) -> str:
@@ -112,7 +133,8 @@ def _describe(program: str, verb: Verb) -> str:
     ]
     if verb.default_config:
         head.insert(1, f"CONFIG.yaml is {verb.default_config} where none is named.")
-    keys = (line for line in _keys(verb.config, "") if not verb.argument or not line.startswith(f"  {verb.argument}:"))
+    typed = verb.argument or verb.words  # no key of the user's
+    keys = (line for line in _keys(verb.config, "") if not typed or not line.startswith(f"  {typed}:"))
     return "\n".join([*head, *keys])
 
 

@@ -87,7 +87,7 @@ def load(cls: type[T], path: str | Path | None, overrides: Iterable[str] = ()) -
     Raises UserError with all problems at once: unknown keys (with the nearest known one), wrong types, missing keys,
     and whatever the dataclass's own `problems()` method reports.
     """
-    values = _read_file(path) if path is not None else {}
+    values = read_mapping(path) if path is not None else {}
     problems: list[str] = []
     for override in overrides:
         _apply(values, override, problems)
@@ -140,7 +140,8 @@ def _build(cls: type[T], values: Any, problems: list[str], where: str, run: str)
     return result
 
 
-def _read_file(path: str | Path) -> dict[str, Any]:
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises UserError, naming the nearest config for one that is not there."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

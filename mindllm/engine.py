@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,14 +25,22 @@ if not torch.cuda.is_available():
 
 import deepspeed
 import torch.distributed as dist
-from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 from torch import Tensor, nn
+
+from mindllm.config import RunFailed, UserError
 
 # Keys of DeepSpeed's JSON that follow from TrainConfig, or would change what it says.
 DERIVED_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
                 "managed_gradient_accumulation", "gradient_clipping", "optimizer", "scheduler", "bf16", "fp16", "amp",
                 "torch_autocast", "data_types", "communication_data_type")  # fmt: skip
 DERIVED_ZERO_KEYS = ("stage", "compute_grad_norm")
+# The classes in DeepSpeed's files beside tensors and plain values: a constant, an enumeration, a place in a buffer.
+_IN_FILES = [LossScaler, ZeroStageEnum, fragment_address]
 
 
 def init_distributed() -> tuple[int, int, torch.device]:
@@ -85,6 +95,11 @@ class Engine:
             self._engine = deepspeed.initialize(
                 model=model, optimizer=optimizer, config=settings, dist_init_required=False
             )[0]
+        if type(self._engine.checkpoint_engine) is not TorchCheckpointEngine:
+            raise UserError(
+                "train.deepspeed: checkpoint.writer and datastates would replace what writes checkpoints here"
+            )
+        self._files = self._engine.checkpoint_engine = _Files()
 
     @property
     def model(self) -> nn.Module:
@@ -113,20 +128,70 @@ class Engine:
         self._engine.step()
         return float(norm if self._own_norm else self._engine.get_global_grad_norm())  # sync: one number a step
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Write DeepSpeed's files into folder/tag; every process must call it."""
+    def collect(self, folder: Path, tag: str) -> dict[Path, Any]:
+        """What this process has to write into folder/tag: state by file. Makes the folder; every process must call it.
+
+        The states hold the tensors that training goes on changing: write or copy them before the next step.
+        """
         with _quiet():
             self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
         if dist.get_rank() == 0:
             for script in ("zero_to_fp32.py", "zero_to_torch.py"):  # copies of its converters, in every run folder
                 (folder / script).unlink(missing_ok=True)
+        states, self._files.states = self._files.states, {}
+        return states
 
     def load(self, folder: Path, tag: str) -> None:
-        """Restore weights and optimizer from folder/tag. Raises RuntimeError when DeepSpeed finds nothing to load."""
+        """Restore weights and optimizer from folder/tag. Raises RuntimeError when DeepSpeed finds nothing to load.
+
+        Nothing in the files is executed (read_state); only where the extra key checkpoint.load_universal is given,
+        DeepSpeed unpickles by itself: universal checkpoints have to be trusted.
+        """
         with _quiet():
             path, _ = self._engine.load_checkpoint(str(folder), tag=tag)
         if path is None:
             raise RuntimeError(f"{folder / tag}: DeepSpeed could not load this checkpoint")
+
+
+class _Files(CheckpointEngine):
+    """In the place of DeepSpeed's own writer and reader of files: keeps what it would write, reads tensors only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[Path, Any] = {}
+
+    def create(self, info: Any) -> None:
+        """A checkpoint begins."""
+        self.states = {}
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Keep what belongs into a file; mindllm.checkpoint writes it."""
+        self.states[Path(path)] = state_dict
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """The state in a file, in the host's memory, from where DeepSpeed copies it into place."""
+        return read_state(Path(path))
+
+    def commit(self, info: Any) -> bool:
+        """DeepSpeed has handed over everything."""
+        return True
+
+
+def read_state(path: Path, mapped: bool = False) -> Any:
+    """The state in one of DeepSpeed's files, on the CPU; nothing in it is executed, whatever it holds.
+
+    mapped: tensors are read from the disk when they are used, and must not be changed.  Raises RunFailed for a file
+    with other classes than DeepSpeed's records (torch.load's weights_only).
+    """
+    with torch.serialization.safe_globals(_IN_FILES):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f"{found[1]} in it" if found else str(error).splitlines()[0]
+            raise RunFailed(
+                f"{path}: not loaded, it holds more than tensors and DeepSpeed's records ({what})"
+            ) from None
 
 
 def add_up(values: list[int] | list[float] | Tensor, device: torch.device) -> Tensor:
@@ -140,8 +205,27 @@ def add_up(values: list[int] | list[float] | Tensor, device: torch.device) -> Te
 def from_rank_zero(value: Any) -> Any:
     """The object that rank 0 holds, on every rank."""
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    if dist.is_initialized():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def from_every_rank(value: Any) -> list[Any]:
+    """The objects that the ranks hold, in their order, on every rank."""
+    values = [value] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def rank() -> int:
+    """Of this process; before it has joined its group, the launcher's word."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of processes that work together; 1 for one that has joined no group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
@@ -163,17 +247,47 @@ def shutdown() -> None:
 
 
 def load_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
-    """The model's weights by name (fp32, CPU) from a checkpoint folder, as its forward pass saw them.
+    """The model's weights by name (fp32, CPU) from a checkpoint folder; nothing in its files is executed.
 
-    Up to ZeRO-2 every process holds them all, so they are read from one file, without unpickling code (weights_only).
-    ZeRO-3 scatters them: there DeepSpeed's own reader puts the fp32 parts together, which unpickles; only load what you
-    trust.
+    Up to ZeRO-2 every process holds them all as its forward pass saw them, so they are read from one file. ZeRO-3
+    scatters them: there the fp32 parts of all processes are put together.
     """
     if zero_stage == 3:
-        with _quiet():
-            return dict(get_fp32_state_dict_from_zero_checkpoint(str(folder.parent), tag=folder.name))
-    state = torch.load(folder / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=True)
+        return _gathered_weights(folder)
+    state = read_state(folder / "mp_rank_00_model_states.pt")
     return {name: weight.float() for name, weight in state["module"].items()}
+
+
+def _gathered_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights of a ZeRO-3 checkpoint: every process has one stretch of each, in the order of `param_shapes`.
+
+    The stretches of a process lie one after the other, whatever groups they are cut into, and have the same length in
+    all; the last one is filled up. Frozen weights lie in the model's files, shared ones under one of their names.
+    memory: 8 bytes a parameter at most. Equal to deepspeed.utils.zero_to_fp32, which would unpickle.
+    """
+    models = [read_state(path, mapped=True) for path in _by_rank(folder, "*zero_pp_rank_*_model_states.pt")]
+    parts = [read_state(path, mapped=True)["optimizer_state_dict"] for path in _by_rank(folder, "*_optim_states.pt")]
+    if not models or len(models) != len(parts) or any(part["partition_count"] != len(parts) for part in parts):
+        raise RunFailed(f"{folder}: not the files of one ZeRO-3 run")
+    flat = [torch.cat([group.flatten() for group in part["fp32_flat_groups"]]) for part in parts]
+    first, start = models[0], 0
+    buffers = {name: first["module"][name] for name in first["buffer_names"]}
+    weights = {name: b.float() if b.is_floating_point() else b.clone() for name, b in buffers.items()}
+    for name, shape in (first.get("frozen_param_shapes") or {}).items():
+        pieces = [model["frozen_param_fragments"][name].flatten() for model in models]
+        weights[name] = torch.cat(pieces)[: shape.numel()].view(shape)
+    for name, shape in ((name, shape) for group in first["param_shapes"] for name, shape in group.items()):
+        length = -(-shape.numel() // len(flat))
+        weights[name] = torch.cat([part[start : start + length] for part in flat])[: shape.numel()].view(shape)
+        start += length
+    if start != len(flat[0]):
+        raise RunFailed(f"{folder}: holds {len(flat[0])} numbers for each process where its shapes need {start}")
+    return weights | {name: weights[other] for name, other in first["shared_params"].items() if other in weights}
+
+
+def _by_rank(folder: Path, pattern: str) -> list[Path]:
+    """DeepSpeed's files in the order of the processes, which their names count without leading zeros."""
+    return sorted(folder.glob(pattern), key=lambda path: int(path.name.split("pp_rank_")[1].split("_")[0]))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,17 @@ from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.hf import start_from, weights_fingerprint
-from mindllm.metrics import flops_per_token
+from mindllm.metrics import flops_per_token, require_wandb
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS
 from mindllm.models.gpt_neo import GPTNeoConfig
 from mindllm.models.mindllm import MindLLMConfig
-from mindllm.plan import HardwareConfig
+from mindllm.plan import HardwareConfig, check_batches, print_plan, with_vocabulary
 from mindllm.stage import Stage, differences, indented, require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
-from mindllm.train import NextToken, TrainConfig, train, write_config
-from mindllm.train.samples import SamplesConfig
+from mindllm.train import NextToken, TrainConfig, changes, train, write_config
+from mindllm.train.samples import Samples, SamplesConfig
 from mindllm.train.validation import validator
 from mindllm.training_data import open_sources
 
@@ -52,8 +52,9 @@ class PretrainConfig:
     positions begin anew in each.  init_from: a folder of a Hugging Face model whose weights the run starts from.
     samples: texts that the model continues every train.samples_every steps.  plan: show what the run needs, by the
     figures of `hardware`, and do nothing.  dry_run: two steps, one save and load, one validation in a folder that is
-    removed again.  accept_changes: go on with an unfinished run although its sources or phases have changed since;
-    what was served before its newest checkpoint must not have.
+    removed again.  accept_changes: go on although sources,
+    later phases, the length, the schedule or later batch sizes have changed; what was done before the newest checkpoint
+    must not have.
     """
 
     run: str = "runs/demo"
@@ -98,6 +99,14 @@ class PretrainConfig:
 
 def pretrain(config: PretrainConfig) -> int:
     """Pre-train a model on token shards (under the deepspeed launcher, or as one process)."""
+    if config.plan:
+        return print_plan(
+            config,
+            lambda tokenizer: open_mixture(config, tokenizer, show=True),
+            lambda mixture: mixture.check_epochs(config.max_epochs, config.max_epochs_by_source),
+        )
+    if config.dry_run:  # a folder of its own, thrown away; nothing of it goes to a board elsewhere
+        config = replace(config, out=f"{config.out}.dry-run", force=True, train=replace(config.train, wandb=""))
     for folder in shard_folders(config).values():
         require(folder, "python -m data_pipeline shard CONFIG")
     tokenizer = load_tokenizer(config.tokenizer)
@@ -114,27 +123,22 @@ def shard_folders(config: PretrainConfig) -> dict[str, str]:
 
 
 def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, device: torch.device) -> int:
-    out = Path(f"{config.out}.dry-run" if config.dry_run else config.out)
+    out = Path(config.out)
     _check(config, tokenizer, world)
-    batch_size, steps = config.train.batch_size, config.train.steps
-    sources, valid = (
-        open_sources(shard_folders(config), split, config.seq_len, tokenizer, show=rank == 0)
-        for split in ("train", "valid")
-    )
-    if not sources:
-        raise UserError(f"{config.shards}: no source holds a sample of {config.seq_len} tokens to train on")
-    mixture = Mixture(sources, config.phases, batch_size, steps, config.train.seed)
+    mixture = open_mixture(config, tokenizer, show=rank == 0)
+    valid = open_sources(shard_folders(config), "valid", config.seq_len, tokenizer, show=rank == 0)
     mixture.check_epochs(config.max_epochs, config.max_epochs_by_source)
     record = json.loads(json.dumps(mixture.record()))
     prints = training_data.fingerprints
-    inputs = {"sources": prints(sources), "valid": prints(valid), "tokenizer": tokenizer.fingerprint}
+    inputs = {"sources": prints(mixture.sources), "valid": prints(valid), "tokenizer": tokenizer.fingerprint}
     if config.init_from:
         inputs["init_from"] = weights_fingerprint(config.init_from)
     stage = Stage(out, "pretrain", identity(config), inputs, place="out=... (or run=...)")
-    if config.dry_run and rank == 0:
-        shutil.rmtree(out, ignore_errors=True)
+    sample = _sampler(config, tokenizer)
     if not _start(stage, record, config, rank):
         return 0
+    if sample is not None and rank == 0:
+        sample.open(out, changes.newest_progress(out).step)
     torch.manual_seed(config.train.seed)
     model = MODELS[config.model.model_type](config.model)
     if config.init_from:
@@ -146,18 +150,19 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         _print_start(config, model.num_parameters(), world, device)
         if not valid:
             print("pretrain: no source holds a sample of held-out text; nothing will be validated", flush=True)
-    batches = MixtureBatches(mixture, batch_size, config.train.micro_batch_size, tokenizer.vocab_size)
+    batches = MixtureBatches(mixture, config.train.micro_batch_size, tokenizer.vocab_size)
     loss = next_token(config, tokenizer)
     validate = validator(
-        valid, config.valid_samples, config.train.micro_batch_size, loss, tokenizer, rank, world, device
-    )
+        valid, config.valid_samples, config.train.micro_batch_size, loss, tokenizer, rank, world, device,
+        mixture=mixture, one_shape=config.train.compile,
+    )  # fmt: skip
     result = train(
         model, batches, config.train, out,
         rank=rank, world=world, device=device,
         fingerprints={"model": asdict(config.model), "data": record, "world": world},
         flops_per_token=flops_per_token(config.model, config.seq_len),
-        validate=lambda model, step: validate(model), loss=loss,
-        rehearse=steps >= LONG_RUN, dry_run=config.dry_run,
+        validate=validate, sample=sample, loss=loss,
+        rehearse=config.train.steps >= LONG_RUN, dry_run=config.dry_run,
     )  # fmt: skip
     if config.dry_run:
         if rank == 0:
@@ -173,21 +178,21 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
     return 0
 
 
+def open_mixture(config: PretrainConfig, tokenizer: Tokenizer, show: bool) -> Mixture:
+    """The run's data, in its order. Raises UserError where there is none."""
+    sources = open_sources(shard_folders(config), "train", config.seq_len, tokenizer, show=show)
+    if not sources:
+        raise UserError(f"{config.shards}: no source holds a sample of {config.seq_len} tokens to train on")
+    return Mixture(sources, config.phases, config.train.sizes_of_steps(), config.train.steps, config.train.seed)
+
+
 def _check(config: PretrainConfig, tokenizer: Tokenizer, world: int) -> None:
     """What only the number of processes and the tokenizer decide. Takes the tokenizer's size for a vocabulary of 0."""
-    if config.train.batch_size % (config.train.micro_batch_size * world):
-        raise UserError(
-            f"train.batch_size {config.train.batch_size} is no multiple of micro_batch_size x {world} processes"
-        )
+    check_batches(config.train, world)
+    require_wandb(config.train.wandb)
     if config.train.compile and not torch.cuda.is_available() and shutil.which("g++") is None:
         raise UserError("train.compile: torch.compile needs g++ on a CPU, which is not here; set it to false")
-    multiple = config.model.vocab_multiple
-    config.model.vocab_size = config.model.vocab_size or -(-tokenizer.vocab_size // multiple) * multiple
-    if config.model.vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"model.vocab_size {config.model.vocab_size} is less than the {tokenizer.vocab_size} tokens of "
-            f"{tokenizer.folder}; 0 takes the tokenizer's"
-        )
+    config.model = with_vocabulary(config.model, tokenizer.vocab_size, tokenizer.folder)
 
 
 def identity(config: PretrainConfig) -> dict[str, Any]:
@@ -201,6 +206,8 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
                  "peak_tflops", "prefetch", "samples_every", "keep_every", "keep_best", "async_save", "profile_step",
                  "wandb"):  # fmt: skip
         del settings["train"][name]
+    if not config.train.batch_ramp:
+        del settings["train"]["batch_ramp"]  # a run from before there were ramps is the same run
     return settings
 
 
@@ -212,7 +219,7 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
     answer: bool | str = True
     if rank == 0:
         try:
-            answer = training_data.start(stage, record, config.force, config.accept_changes)
+            answer = changes.start(stage, record, config.force, config.accept_changes)
         except UserError as error:
             answer = str(error)
     answer, theirs = door.from_rank_zero((answer, record))
@@ -222,6 +229,13 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
         lines = indented(list(differences(theirs, record)))
         raise UserError(f"rank {rank} finds other data in the shard folders than rank 0 (rank 0 -> here):\n{lines}")
     return answer
+
+
+def _sampler(config: PretrainConfig, tokenizer: Tokenizer) -> Samples | None:
+    """What writes texts on the way, where any are asked for."""
+    if not config.train.samples_every or not config.samples.prompts:
+        return None
+    return Samples(config.samples, tokenizer, config.model.max_position_embeddings)
 
 
 def next_token(config: PretrainConfig, tokenizer: Tokenizer) -> NextToken:

@@ -1,9 +1,7 @@
-"""The text that a training reads: shard folders opened and checked, what may change about them, the record of the run.
+"""The text that a training reads: shard folders opened and checked, shown, and recorded in the run folder.
 
-A running job can take text in, or let it go, at a later step: what was served before its newest checkpoint must stay as
-it was (mindllm.mixture.past), all after that may change once the user has said accept_changes=true. plan.json alone
-decides what a folder goes on with; mixture.json is for people and is brought up to date after it, so that a kill
-between the two costs nothing. Opening costs one meta.json for a source and split.
+plan.json alone decides what a folder goes on with (mindllm.train.changes); mixture.json is for people and is brought up
+to date after it, so that a kill between the two costs nothing. Opening costs one meta.json for a source and split.
 """
 
 from __future__ import annotations
@@ -17,18 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from mindllm.checkpoint import Progress, latest, read_progress
 from mindllm.config import UserError
 from mindllm.mixture import Mixture
 from mindllm.mixture.order import percent
-from mindllm.mixture.past import past_differences
 from mindllm.shards import Shards, list_split
-from mindllm.stage import Stage, differences, indented, read_json, write_json
+from mindllm.stage import differences, read_json, write_json
 from mindllm.tokenizer import Tokenizer
+from mindllm.train.changes import newest_progress
+from mindllm.train.schedule import SCHEDULE_KEYS
 
-MAY_CHANGE = ("config.phases", "inputs.sources", "inputs.valid")  # parts of a run's plan, where its past stays the same
 RECORD = "mixture.json"
-_OTHERS = "choose another out=... folder, or force=true to train anew."
 
 
 def open_sources(
@@ -85,71 +81,18 @@ def fingerprints(sources: Mapping[str, Shards]) -> dict[str, str]:
     return {name: shards.fingerprint for name, shards in sources.items()}
 
 
-def start(stage: Stage, record: dict[str, Any], force: bool, accept: bool) -> bool:
-    """Stage.start of a training, which lets the data change from here on, if `accept`, but never what was served.
-
-    record: Mixture.record() of now.  Raises UserError when the folder holds another run, or this one of other data.
-    """
-    if force or not stage.differs_only_in(MAY_CHANGE):
-        return stage.start(force)
-    progress = newest_progress(stage.folder)
-    _check_past(stage, progress, record)
-    if not accept:
-        goes_on = (
-            f"What was served up to step {progress.step}, its newest checkpoint, stays the same. Add "
-            "accept_changes=true to go on from there"
-            if progress.step
-            else "It has no checkpoint yet. Add accept_changes=true to begin it again with the new data"
-        )
-        raise UserError(
-            f"{stage.name}: {stage.folder} was begun with other data (there -> now):\n{indented(stage.changes())}\n"
-            f"{goes_on}, {_OTHERS}"
-        )
-    return stage.start(may_change=MAY_CHANGE)
-
-
-def _check_past(stage: Stage, progress: Progress, record: dict[str, Any]) -> None:
-    """Raises UserError where a run cannot go on with other data, whether or not the user accepts it."""
-    changes = f"with other data (there -> now):\n{indented(stage.changes())}"
-    if progress.step >= record["num_steps"] or (stage.folder / "meta.json").exists():
-        raise UserError(
-            f"{stage.name}: {stage.folder} has been trained to its last step, {record['num_steps']}, {changes}\n"
-            f"Nothing can be taken in any more; {_OTHERS}"
-        )
-    if not progress.step:
-        return
-    data = progress.fingerprints.get("data")
-    if data is None or data.get("rules") != record["rules"]:
-        raise UserError(
-            f"{stage.name}: {stage.folder} was begun {changes}\nIts newest checkpoint, at step {progress.step}, is "
-            "of another version of this program, so nobody can tell whether what was served stays the same; " + _OTHERS
-        )
-    past = past_differences(data, record, progress.step)
-    if past:
-        where = f"up to step {progress.step}, its newest checkpoint,"
-        raise UserError(
-            f"{stage.name}: what {stage.folder} was trained on {where} would change (there -> now):\n{indented(past)}\n"
-            "What was served cannot be taken back, with accept_changes=true neither. Leave those phases and their "
-            f"sources as they were: give the last of them until_step: {progress.step} (or more), and let the new text "
-            f"begin in a phase after it. Or {_OTHERS}"
-        )
-
-
-def newest_progress(folder: Path) -> Progress:
-    """Where a run stands by its newest complete checkpoint; at step 0 where there is none."""
-    newest = latest(folder)
-    return read_progress(newest) if newest else Progress()
-
-
 def write_record(folder: Path, mixture: Mixture, record: dict[str, Any], valid: Mapping[str, Shards]) -> None:
     """Write the run's mixture.json: the mixture's record and table, and what the user has accepted when.
 
     Looks at the mixture.json that is there: where it differs, one more entry {step, differences} goes to `accepted`.
+    The folder's plan.json is there already, and the schedule of the learning rate comes from it.
     """
-    now = {"record": record, "valid": fingerprints(valid)}
+    train = read_json(folder / "plan.json")["config"]["train"]
+    schedule = {key: train[key] for key in SCHEDULE_KEYS if key != "steps"}  # the record holds those
+    now = {"record": record, "valid": fingerprints(valid), "schedule": schedule}
     old = read_json(folder / RECORD)
     accepted = [] if old is None else old["accepted"]
-    if old is not None and (lines := list(differences({key: old[key] for key in now}, now))):
+    if old is not None and (lines := list(differences({key: old.get(key, now[key]) for key in now}, now))):
         accepted.append({"step": newest_progress(folder).step, "differences": lines})
     tables = {"table": mixture.table(by_phase=True), "languages": mixture.language_table()}
     shown = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
@@ -159,7 +102,7 @@ def write_record(folder: Path, mixture: Mixture, record: dict[str, Any], valid: 
 def print_mixture(mixture: Mixture) -> None:
     """Show what a run will read: a line for every source and language, and for every phase if there are some."""
     columns = [Column(name, justify="right") for name in ("documents", "tokens", "share", "served", "epochs")]
-    title = f"mixture: {mixture.num_steps:,} steps of {mixture.batch_size * mixture.seq_len:,} tokens"
+    title = f"mixture: {mixture.num_steps:,} steps of {_step_tokens(mixture)} tokens"
     table = Table(Column("source", overflow="fold"), "languages", *columns, title=title)
     for rows in (mixture.table(), mixture.language_table()):
         for row in rows:
@@ -178,6 +121,13 @@ def print_mixture(mixture: Mixture) -> None:
             print(f"mixture: phases.{number} {where}; it does nothing", flush=True)
     if len(mixture.phases) > 1 or mixture.phases[0].listing or mixture.phases[0].anneal_to:
         console.print(_phase_table(mixture))
+
+
+def _step_tokens(mixture: Mixture) -> str:
+    """Tokens of a step, or of the smallest and the largest one."""
+    sizes = mixture.batch_sizes.first(mixture.num_steps)
+    counts = {size * mixture.seq_len for size in (sizes.final, *(size for _, size in sizes.ramp))}
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
 
 
 def _phase_table(mixture: Mixture) -> Table:

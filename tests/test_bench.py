@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ import dedup as bench_dedup  # noqa: E402
 import extraction  # noqa: E402
 import memory  # noqa: E402
 import minhash as bench_minhash  # noqa: E402
+import quality as bench_quality  # noqa: E402
 
 from mindllm.text import units  # noqa: E402
 
@@ -247,6 +249,55 @@ def test_what_a_command_needs(tmp_path: Path) -> None:
     assert 80 < usage.largest <= usage.together < 400 and usage.disk >= 3 and usage.seconds > 0.3
     with pytest.raises(SystemExit, match="(?s)exit code 3.*no luck"):
         memory.watch([sys.executable, "-c", "print('no luck'); raise SystemExit(3)"])
+
+
+def test_steps_that_fit_into_the_minutes() -> None:
+    seconds = [30.0, 2.0, 1.0, 1.0]
+    assert bench_quality.steps_in(seconds, 1.0) == 31  # the first one compiles, then 30 of the median second
+    assert bench_quality.steps_in(seconds, 0.1) == 1  # at least one
+    assert bench_quality.minutes_of(seconds, 2) == pytest.approx(32 / 60)
+
+
+def test_bits_per_byte_by_source_and_language(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_quality, "model_bits", lambda model, documents, eos, size: np.array(documents) * model)
+    held: Any = {"text-诗-zh": ([8, 4], 6), "text-d2l-zh": ([10], 5), "text-d2l-en": ([30], 10)}
+    ours = bench_quality.bits_per_byte(1.0, held, 0)
+    assert ours == {"total": 52 / 21, "zh": 2.0, "en": 3.0, "other": 0.0,
+                    "text-诗-zh": 2.0, "text-d2l-zh": 2.0, "text-d2l-en": 3.0}  # fmt: skip
+    bench_quality.print_table(ours, bench_quality.bits_per_byte(2.0, held, 0))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[2] == ["zh", "2.0000", "4.0000", "-50.0%"] and rows[4] == ["other", "0.0000", "0.0000"]
+
+
+def test_a_curve_of_both(tmp_path: Path) -> None:
+    bench_quality.draw(str(tmp_path / "a.png"), {"ours": [(1.0, 3.0), (2.0, 2.0)], "theirs": [(1.0, 4.0)]})
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_parts_of_a_turn_add_up() -> None:
+    import loop as bench_loop  # slow: DeepSpeed
+
+    clock = bench_loop.Clock()
+    clock.begin()
+    assert [clock.timed("data", lambda number: number + 1)(n) for n in (1, 2)] == [2, 3]
+    with pytest.raises(KeyError), clock.part("pass"):
+        raise KeyError
+    turn = clock.turn()
+    assert list(turn.parts) == ["data", "pass", "rest"] and sum(turn.parts.values()) == pytest.approx(turn.wall)
+
+
+@pytest.mark.slow
+def test_the_loop_computes_what_the_bare_step_does() -> None:
+    sizes = (
+        "--rounds 1 --turn 2 --threads 1 --layers 2 --width 32 --ffn 48 --heads 2 --vocab 300 --seq-len 16 --zero 0,1"
+    )
+    words = [sys.executable, str(ROOT / "bench" / "loop.py"), *sizes.split(), "--precisions", "fp32"]
+    out = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = [line.split() for line in out.splitlines() if line.startswith(("ZeRO", "  bare"))]
+    assert len(rows) == 4 and len({row[-1] for row in rows}) == 1, "the same loss after four steps"
 
 
 @pytest.mark.slow

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from mindllm.chain import ChainConfig
+from mindllm.chain import command as stage_command
+from mindllm.config import load
+
 Finished = tuple[Path, Path, subprocess.CompletedProcess[str]]  # run folder, input folder, how the chain ended
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
@@ -125,6 +129,24 @@ def test_a_changed_threshold_is_refused_with_the_difference(
     assert result.returncode == 2
     assert "min_han: 100 -> 90" in result.stderr and "force=true" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_chain_that_needs_an_input_says_what_it_is() -> None:
+    words = [sys.executable, "-m", "mindllm.chain", "configs/chain/base-small.yaml", "input="]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stdout == ""
+    assert "input: give a folder of texts: make base-small INPUT=FOLDER" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "key"), [("demo", "sources.web.path"), ("base-small", "sources.text.path")])
+def test_the_input_goes_to_the_first_stage(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load(ChainConfig, f"configs/chain/{name}.yaml", [f"input={tmp_path}", "run=runs/某"])
+    words = {stage: stage_command(config, stage, settings) for stage, settings in config.stages.items()}
+    assert words["clean"][-2:] == ["run=runs/某", f"{key}={tmp_path}"]
+    assert not any(str(tmp_path) in word for stage in list(words)[1:] for word in words[stage])
 
 
 @pytest.mark.slow

@@ -157,9 +157,67 @@ def test_help_of_an_argument(capsys: pytest.CaptureFixture[str], path: str) -> N
     assert "python -m demo say WORD [CONFIG.yaml] key=value ..." in out and "Say a word." in out
 
 
+@dataclass
+class WordsConfig:
+    """What to join.
+
+    runs: what.  out: between them.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    out: str = "+"
+
+
+def join(config: WordsConfig) -> None:
+    """Join words."""
+    print(config.out.join(config.runs))
+
+
+JOIN = Verb(WordsConfig, join, words="runs")
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["a"], "a"),
+        (["runs/演示", "b", "out=,"], "runs/演示,b"),
+        (["out=x=y", "a", "./lr=0.1", "runs/a=b/c=d"], "ax=y./lr=0.1x=yruns/a=b/c=d"),
+        (["[1, 2]", "{run}", "null", "out=../p.html"], "[1, 2]../p.html{run}../p.htmlnull"),  # words are no YAML
+    ],
+)
+def test_a_verb_of_words_reads_no_file(capsys: pytest.CaptureFixture[str], words: list[str], printed: str) -> None:
+    assert run(capsys, *words, verbs=JOIN) == (0, printed + "\n", "")
+    assert run(capsys, "join", *words, verbs={"join": JOIN}) == (0, printed + "\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected RUN: python -m demo RUN [RUN ...] key=value ...; --help lists the keys"),
+        (["out=x"], "expected RUN: python -m demo RUN [RUN ...]"),
+        (["a", "runs=b"], "runs: written as words, without a key"),
+        (["a", "lr=0.1"], "lr: unknown key"),
+        (["a", "--out", "x"], "--out: options are written key=value"),
+    ],
+)
+def test_wrong_use_of_words(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    code, out, err = run(capsys, *words, verbs=JOIN)
+    assert (code, out) == (2, "") and message in err
+
+
+def test_help_of_words(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--help", verbs=JOIN)
+    assert out.startswith("python -m demo RUN [RUN ...] key=value ...\n") and "CONFIG" not in out
+    assert "  out: str = '+'" in out and "  runs:" not in out
+    _, out, _ = run(capsys, "--help", verbs={"join": JOIN})
+    assert out.startswith("python -m demo VERB WORDS key=value") and "CONFIG" not in out
+    _, out, _ = run(capsys, "--help", verbs={"join": JOIN, **VERBS})
+    assert "VERB CONFIG.yaml key=value" in out and "python -m demo join RUN [RUN ...] key=value ..." in out
+
+
 def programs() -> Iterator[tuple[str, Verb]]:
     """Every command of the project with a config."""
-    for name in ("data_pipeline.__main__", "mindllm.tokenizer.__main__", "eval.__main__"):
+    for name in ("data_pipeline.__main__", "mindllm.tokenizer.__main__", "mindllm.metrics.__main__", "eval.__main__"):
         for word, verb in importlib.import_module(name).VERBS.items():
             yield f"{name} {word}", verb
     for name, config in (("pretrain", "PretrainConfig"), ("export", "ExportConfig"), ("chain", "ChainConfig")):
@@ -174,7 +232,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert code == 0 and "None" not in out.split("keys:")[0], program
         assert verb.run.__doc__ and verb.config.__doc__, program
         for f in dataclasses.fields(verb.config):
-            assert f"  {f.name}" in out or f.name == verb.argument, (program, f.name)
+            assert f"  {f.name}" in out or f.name in (verb.argument, verb.words), (program, f.name)
         seen.append(program)
     assert len(seen) == len(set(seen)) >= 12
 

@@ -13,13 +13,14 @@ from mindllm.config import UserError
 from mindllm.mixture.epochs import Plan, check_epochs
 from mindllm.mixture.order import BLOCK
 from mindllm.mixture.phases import PhaseConfig
+from mindllm.mixture.sizes import BatchSizes
 
 SIZES = {"web-en": 100_000, "web-zh": 50_000, "书-zh": 5_000, "code": 20_000}
 
 
 def plan(*phases: PhaseConfig, sizes: dict[str, int] = SIZES, steps: int = 512) -> Plan:
     """512 steps of 8 samples of 16 tokens: 65,536 tokens."""
-    return Plan(sizes, phases or (PhaseConfig(),), seq_len=16, batch_size=8, num_steps=steps, seed=1)
+    return Plan(sizes, phases or (PhaseConfig(),), seq_len=16, batch_sizes=BatchSizes(8), num_steps=steps, seed=1)
 
 
 def message(found: Plan, max_epochs: float, by_source: dict[str, float] | None = None) -> str:

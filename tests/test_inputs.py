@@ -222,3 +222,32 @@ def test_a_list_of_local_files_does_not_ask_a_server(tmp_path: Path, monkeypatch
         list_shards({"web": Source(paths="list.txt")}, 1000)
     (shard,) = list_shards({"web": Source(paths="list.txt", base="")}, 1000)
     assert shard.files == ("页.txt",)
+
+
+def test_subsets_by_path(tmp_path: Path) -> None:
+    rows = b'{"text": "rain"}\n{'
+    texts = {"红楼梦/a.txt": b"x", "紅樓夢/深/b.jsonl": rows,
+             "News & more/p.html": HTML, "诗.v2.jsonl.gz": gzip.compress(rows),
+             "Wiki.PARQUET": b"PAR", "p.html": HTML, "c.json": rows, "曲.txt": b"x"}  # fmt: skip
+    for name, data in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    shards = list_shards({"t": Source(str(tmp_path), subset_by_path=True)}, 9)
+    assert {d.id: d.source for shard in shards for d in read(shard)} == {
+        "t/红楼梦/a.txt": "t-红楼梦", "t/紅樓夢/深/b.jsonl#0": "t-紅樓夢", "t/紅樓夢/深/b.jsonl#1": "t-紅樓夢",
+        "t/News & more/p.html": "t-news-more", "t/诗.v2.jsonl.gz#0": "t-诗-v2", "t/诗.v2.jsonl.gz#1": "t-诗-v2",
+        "t/Wiki.PARQUET": "t-wiki", "t/p.html": "t", "t/c.json#0": "t", "t/c.json#1": "t", "t/曲.txt": "t",
+    }  # fmt: skip
+
+
+def test_subsets_by_path_are_part_of_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one")
+    plans = [describe_source(s, list_shards({"w": s}, 1)) for s in (Source(str(tmp_path)),
+             Source(str(tmp_path), subset_by_path=True))]  # fmt: skip
+    assert plans[1] == {**plans[0], "subset_by_path": True}
+
+
+def test_a_hash_in_a_file_name_is_no_place_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a#x.jsonl").write_text('{"text": "雨"}\n', encoding="utf-8")
+    (shard,) = list_shards({"t": Source(str(tmp_path), subset_by_path=True)}, 9)
+    assert [d.source for d in read(shard)] == ["t-a-x"]

@@ -1,233 +1,214 @@
-"""Metrics: the file of a resumed run reads like that of an undisturbed one; MFU is counted, or not given."""
+"""Metrics: the file of a resumed run reads like that of an undisturbed one; rates are those of training alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mindllm import metrics
-from mindllm.attention import CAUSAL, Mask
-from mindllm.metrics import Metrics, flops_per_token, mean_keys, peak_of, peak_tflops, read_metrics
-from mindllm.models import MODELS, GPTNeoConfig, MindLLMConfig, ModelConfig
-from mindllm.models.norm import RMSNorm
+from mindllm.config import RunFailed
+from mindllm.metrics import TIMED, Metrics, read_metrics, record, untimed
+
+VALID = {"valid_loss": 1 / 3, "valid_bpb": 0.75, "valid_bpb/web-zh": 0.7, "valid_bpb/新闻": 0.8,
+         "valid_bpb_lang/zh": 0.75, "epochs/web-zh": 1.5}  # fmt: skip
 
 
-def log(out: Path | None, start: int, stop: int, show: bool = False) -> None:
-    """Steps start + 1 to stop of ten, a validation every second."""
-    with Metrics(out, start, 10, flops_per_token=1e6, world=2) as writer:
+@dataclass
+class Config:
+    """As much of a TrainConfig as Metrics needs."""
+
+    steps: int = 10
+    peak_tflops: float = 0.0
+    log_every: int = 1
+    wandb: str = ""
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr("mindllm.metrics.pace.time.perf_counter", found)
+    return found
+
+
+def log(out: Path | None, start: int, stop: int, clock: Clock, config: Config | None = None, **options: Any) -> None:
+    """Steps start + 1 to stop: a second each, 100 tokens; after every second one a validation and a checkpoint."""
+    with Metrics(out, start, config or Config(), flops_per_token=20_000.0, world=2, **options) as writer:
         for step in range(start + 1, stop + 1):
-            writer.step(
-                step, {"loss": 1 / step, "z_loss": 0.0}, 1e-3, 0.1 + 0.2, tokens=100, total_tokens=100 * step, show=show
-            )
+            clock.now += 1
+            terms = {"loss": 1 / step, "z_loss": 0.0, "aux": 0.25}
+            writer.step(step, terms, 1e-3, 0.1 + 0.2, tokens=100, total_tokens=100 * step, waited=0.004)
             if step % 2 == 0:
-                writer.valid(step, {"valid_loss": 1 / 3, "valid_bpb/web-zh": 0.7})
-                writer.restart_clock()
+                clock.now += 3
+                writer.valid(step, VALID)
+                clock.now += 1
+                writer.text(step, "samples/从前", "从前有一座山")
+                clock.now += 2
+                writer.saved(step, 2.0)
+            writer.restart_clock()
 
 
-def without_rate(path: Path) -> list[dict[str, float]]:
-    """The lines, but for what a clock says."""
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in read_metrics(path)]
-
-
-def test_lines_behind_the_checkpoint_are_cut(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    log(tmp_path / "a", 0, 8)
-    log(tmp_path / "b", 0, 7)
-    with open(tmp_path / "b" / "metrics.jsonl", "a", encoding="utf-8") as file:
+def test_lines_behind_the_checkpoint_are_cut(tmp_path: Path, clock: Clock) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    log(tmp_path / "a", 0, 8, clock)
+    log(tmp_path / "b", 0, 7, clock)
+    path = tmp_path / "b" / "metrics.jsonl"
+    with open(path, "a", encoding="utf-8") as file:
         file.write('{"step": 8, "lo')  # killed while writing
-    assert len(read_metrics(tmp_path / "b" / "metrics.jsonl")) == 7 + 3
-    log(tmp_path / "b", 4, 8)
-    assert without_rate(tmp_path / "a" / "metrics.jsonl") == without_rate(tmp_path / "b" / "metrics.jsonl")
-    assert [line["step"] for line in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [
-        1,
-        2,
-        2,
-        3,
-        4,
-        4,
-        5,
-        6,
-        6,
-        7,
-        8,
-        8,
-    ]
-    log(tmp_path / "b", 0, 0)
-    assert (tmp_path / "b" / "metrics.jsonl").read_bytes() == b""
+    assert {line["step"] for line in read_metrics(path)} == {*range(1, 8)}
+    log(tmp_path / "b", 4, 8, clock)
+    straight = untimed(read_metrics(tmp_path / "a" / "metrics.jsonl"))
+    assert straight == untimed(read_metrics(path))
+    assert [line["step"] for line in straight] == [1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8]
+    log(tmp_path / "b", 0, 0, clock)
+    assert path.read_bytes() == b""
     assert read_metrics(tmp_path / "none.jsonl") == []
 
 
-def test_a_line_holds_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log(tmp_path, 0, 2, show=True)
-    first, _, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
-    rate = first.pop("tokens_per_second")
-    assert rate > 0 and first == {"step": 1, "loss": 1.0, "lr": 1e-3, "grad_norm": 0.1 + 0.2, "tokens": 100}
-    assert valid == {"step": 2, "valid_loss": 1 / 3, "valid_bpb/web-zh": 0.7}
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith("step      1/10 | loss 1.0000 | lr 1.00e-03 | norm 0.300 |")
-    assert "MFU n/a" in shown[0] and shown[2] == "step      2/10 | valid_loss 0.3333 | valid_bpb/web-zh 0.7000"
-    assert list((tmp_path / "tensorboard").iterdir())
+def test_a_step_s_line_holds_its_own_values(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "memory_gib", lambda: 1.23456)
+    log(tmp_path, 0, 2, clock, Config(peak_tflops=1e-6))
+    lines = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    first, second, valid, saved, sampled, closed = lines
+    assert first == {
+        "step": 1, "loss": 1.0, "aux": 0.25, "lr": 1e-3, "grad_norm": 0.1 + 0.2, "tokens": 100,
+        "tokens_per_second": 100.0, "data_wait": 0.004, "mfu": 1.0, "memory_gib": 1.235,
+    }  # fmt: skip
+    assert second["loss"] == 0.5 and second["tokens"] == 200
+    assert valid == {"step": 2, **VALID, "valid_seconds": 3.0}
+    assert saved == {"step": 2, "save_stall": 2.0} and sampled == {"step": 2, "sample_seconds": 1.0}
+    assert closed == {"step": 2, "save_stall": 0.0}
+    assert set().union(*lines) - {*TIMED} == {"step", "loss", "aux", "lr", "grad_norm", "tokens", *VALID}
 
 
-def test_other_ranks_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log(None, 0, 4, show=True)
+def test_the_write_s_time_is_recorded_where_it_is_known(tmp_path: Path) -> None:
+    with Metrics(tmp_path, 0, Config(), 1.0, 1) as writer:
+        writer.saved(0, 0.5, written=2.5)
+    assert read_metrics(tmp_path / "metrics.jsonl")[0] == {"step": 0, "save_stall": 0.5, "save_seconds": 2.5}
+
+
+def test_one_line_a_step_on_the_screen(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "memory_gib", lambda: 1.23456)
+    log(tmp_path, 0, 2, clock)
+    first, second, valid, *rest = capsys.readouterr().out.splitlines()
+    start = "step      1/10 | loss 1.0000 | lr 1.00e-03 | norm 0.300 | 100 tokens/s | data 0.4% | MFU n/a | 1.23 GiB"
+    assert first == f"{start} | 9 s left" and second.endswith(" | 8 s left")
+    assert valid == "step      2/10 | valid_loss 0.3333 | valid_bpb 0.7500 | zh 0.7500 | 2 sources"
+    table, closing = "\n".join(rest[:-1]), rest[-1]
+    assert "validation after step 2" in table and "新闻" in table and "1.50" in table
+    assert closing == (
+        "train: 2 steps, 200 tokens in 8 s | median 100 tokens/s, MFU n/a | waiting for data 0.40% | "
+        "saving 2 s, validating 3 s, generating texts 1 s"
+    )
+
+
+def test_a_shown_rate_is_that_of_the_steps_since_the_last(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 tokens in 1 s, then 100 in 3 s: 50 a second, of 4 FLOPs a token at a peak of 1,000; 2 of 4 s are waiting."""
+    with Metrics(tmp_path, 0, Config(log_every=2, peak_tflops=1e-9), 4.0, 1) as writer:
+        for step, seconds in enumerate((1, 3), 1):
+            clock.now += seconds
+            writer.step(step, {"loss": 1.0}, 1.0, 1.0, 100, 100 * step, waited=seconds / 2)
+            clock.now += 100  # no time of training
+            writer.restart_clock()
+    line, closing, warning = capsys.readouterr().out.splitlines()
+    assert "| 50 tokens/s | data 50.0% | MFU 20.0% |" in line
+    assert "| waiting for data 50.00% |" in closing
+    assert warning.startswith(
+        "train: WARNING: 50.0% of the time was spent waiting for data, more than 1%: raise train.pr"
+    )
+
+
+def test_the_summary_counts_what_came_before_a_resume(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(tmp_path, 0, 4, clock)
+    capsys.readouterr()
+    log(tmp_path, 4, 10, clock)
+    closing = capsys.readouterr().out.splitlines()[-1]
+    assert closing.startswith("train: 10 steps, 1,000 tokens in 40 s | median 100 tokens/s")
+    assert closing.endswith("saving 10 s, validating 15 s, generating texts 5 s")
+
+
+def test_a_run_that_fails_says_no_summary(tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="broken"), Metrics(tmp_path, 0, Config(), 1.0, 1) as writer:
+        clock.now += 1
+        writer.step(1, {"loss": 1.0}, 1.0, 1.0, 100, 100, 0.0)
+        raise RuntimeError("broken")
+    assert len(capsys.readouterr().out.splitlines()) == 1 and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_a_run_that_was_done_before_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Metrics(tmp_path, 10, Config(), 1.0, 1):
+        pass
+    assert capsys.readouterr().out == ""
+
+
+def test_all_of_it_is_on_the_board(tmp_path: Path, clock: Clock) -> None:
+    log(tmp_path, 0, 3, clock)
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {*VALID, "loss", "tokens_per_second", "save_stall"} <= {*found.Tags()["scalars"]}
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [
+        (1, 1.0),
+        (2, 0.5),
+        (3, pytest.approx(1 / 3)),
+    ]
+    (text,) = found.Tensors("samples/从前/text_summary")
+    assert text.step == 2 and text.tensor_proto.string_val[0].decode() == "    从前有一座山"
+
+
+def test_other_ranks_are_silent(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log(None, 0, 4, clock, Config(wandb="a project"))
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 
-def test_mfu_is_against_the_device_or_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert peak_tflops() is None
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name, peak in (("NVIDIA H100 80GB HBM3", 989.4), ("NVIDIA A100-SXM4-40GB", 312.0), ("Tesla T4", None)):
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
-        assert peak_tflops() == peak
-    monkeypatch.setattr(metrics, "peak_tflops", lambda: 1e-6)  # a million FLOPs a second
-    seconds = iter([0.0, 4.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
-    with Metrics(tmp_path, 0, 10, flops_per_token=20_000.0, world=2) as writer:
-        writer.step(1, {"loss": 1.0}, 1.0, 1.0, tokens=100, total_tokens=100, show=False)
-    (line,) = read_metrics(tmp_path / "metrics.jsonl")
-    assert line["tokens_per_second"] == 25.0 and line["mfu"] == 0.25  # 25 x 20,000 of 2 x 1,000,000
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for broken in (b"\0\0\0", b'{"step": 1', b"[1]", b'{"loss": 1}', b'{"step": "1"}', b"\xff", b"1"):
+        path.write_bytes(b'{"step": 1}\n' + broken + b'\n{"step": 2}\n')
+        with pytest.raises(RunFailed, match=r"metrics.jsonl: line 2 is damaged"):
+            read_metrics(path)
 
 
-def test_a_given_peak_takes_the_place_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.0, 1.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
-    with Metrics(tmp_path, 0, 10, flops_per_token=1e10, world=1, peak=2.0) as writer:
-        writer.step(1, {"loss": 1.0}, 1.0, 1.0, tokens=100, total_tokens=100, show=False)
-    assert read_metrics(tmp_path / "metrics.jsonl")[0]["mfu"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H200", 989.4),
-        ("NVIDIA H200 NVL", 835.5),
-        ("NVIDIA H100 80GB HBM3", 989.4),
-        ("NVIDIA H100 PCIe", 756.5),
-        ("NVIDIA H100 NVL", 835.5),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
-        ("NVIDIA GH200 480GB", 989.4),
-        ("NVIDIA H800", 989.4),
-        ("NVIDIA H800 PCIe", 756.5),
-        ("NVIDIA H20", 148.0),
-        ("NVIDIA H20-3e", 148.0),
-        ("NVIDIA A100-SXM4-80GB", 312.0),
-        ("NVIDIA A100-PCIE-40GB", 312.0),
-        ("NVIDIA A800-SXM4-80GB", 312.0),
-        ("NVIDIA A10", 125.0),
-        ("NVIDIA A10G", 70.0),
-        ("NVIDIA A40", 149.7),
-        ("NVIDIA L4", 121.0),
-        ("NVIDIA L40", 181.05),
-        ("NVIDIA L40S", 362.05),
-        ("NVIDIA L20", 119.5),
-        ("NVIDIA GeForce RTX 4090", 165.2),
-        ("NVIDIA GeForce RTX 4090 D", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("NVIDIA GeForce RTX 3090", 71.0),
-        ("NVIDIA GeForce RTX 3090 Ti", None),
-        ("NVIDIA RTX A6000", 154.8),
-        ("Tesla V100-SXM2-32GB", None),  # has no bf16
-        ("NVIDIA Graphics Device", None),
-        ("", None),
-    ],
+@given(
+    st.lists(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.integers() | st.text()), max_size=4),
+    st.integers(0),
 )
-def test_each_part_has_its_own_peak(name: str, peak: float | None) -> None:
-    assert peak_of(name) == peak
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, Any]], cut: int
+) -> None:
+    """Also of a file that ends anywhere."""
+    path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
+    lines = [{**line, "step": number} for number, line in enumerate(values)]
+    whole = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    path.write_bytes(whole)
+    assert read_metrics(path) == lines
+    short = whole[: cut % (len(whole) + 1)]
+    path.write_bytes(short)
+    assert read_metrics(path) == lines[: short.count(b"\n")]
 
 
-def test_every_entry_is_found_by_its_own_name_only() -> None:
-    for key, peak in metrics.PEAK_TFLOPS.items():
-        assert peak_of(f"NVIDIA {key}") == peak_of(f"NVIDIA {key} 80GB") == peak
-        assert peak_of(f"NVIDIA X{key}") is None and peak_of(f"NVIDIA {key.replace(' ', 'X ')}X") is None
-
-
-@pytest.mark.parametrize("window", [0, 1, 5, 11, 12, 300])
-def test_mean_keys_is_the_mean_of_the_mask(window: int) -> None:
-    visible = CAUSAL.visible(12, 12, window)
-    assert mean_keys(12, window) == pytest.approx(visible.sum().item() / 12)
-
-
-T = 24
-SMALL: dict[str, ModelConfig] = {
-    "untied, grouped": MindLLMConfig(
-        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=T,
-    ),
-    "tied, wide heads": MindLLMConfig(
-        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=T, tie_word_embeddings=True, residual="prenorm",
-    ),
-    "biases": MindLLMConfig(
-        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=T, qkv_bias=True, hidden_act="silu", residual="prenorm",
-    ),
-    "windows": GPTNeoConfig(
-        vocab_size=97, hidden_size=32, num_layers=4, num_heads=4, window_size=7, max_position_embeddings=T,
-    ),
-    "windows, untied": GPTNeoConfig(
-        vocab_size=97, hidden_size=32, num_layers=3, num_heads=4, window_size=7, max_position_embeddings=T,
-        intermediate_size=80, tie_word_embeddings=False,
-    ),
-}  # fmt: skip
-
-
-def attend_everywhere(
-    query: Tensor, key: Tensor, value: Tensor, mask: Mask = CAUSAL, *, window: int = 0, scale: float | None = None
-) -> Tensor:
-    """All T x T scores, hidden or not, as products that the counter sees (it knows no kernel of ours)."""
-    share = query.shape[2] // key.shape[2]
-    q, k, v = query, key.repeat_interleave(share, dim=2), value.repeat_interleave(share, dim=2)
-    weights = torch.einsum("bthd,bshd->bhts", q, k).softmax(dim=-1)
-    return torch.einsum("bhts,bshd->bthd", weights, v)
-
-
-def plain_loss(hidden: Tensor, weight: Tensor, labels: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
-    """The head by plain products, for the same reason."""
-    loss = F.cross_entropy((hidden @ weight.T).flatten(0, 1), labels.flatten(), reduction="sum")
-    return loss, loss.detach()
-
-
-def norm_without_products(norm: RMSNorm, x: Tensor) -> Tensor:
-    """Norms are left out of the FLOPs; ours has a product in its backward pass on a CPU."""
-    return x * (x.square().mean(-1, keepdim=True) + norm.eps).rsqrt() * norm.weight
-
-
-@pytest.mark.parametrize("shape", SMALL)
-def test_flops_equal_a_count_of_the_products(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's counter over forward and backward; a counter of all scores, where ours has those that the mask leaves."""
-    config, B = SMALL[shape], 2
-    family = "gpt_neo" if isinstance(config, GPTNeoConfig) else "mindllm"
-    monkeypatch.setattr(f"mindllm.models.{family}.attend", attend_everywhere)
-    monkeypatch.setattr("mindllm.models.base.next_token_loss", plain_loss)
-    monkeypatch.setattr(RMSNorm, "forward", norm_without_products)
-    model = MODELS[config.model_type](config)
-    tokens = torch.randint(0, 97, (B, T + 1))
-    with FlopCounterMode(display=False) as counter:
-        total, _ = model(tokens[:, :-1].contiguous(), labels=tokens[:, 1:].contiguous())
-        total.backward()
-    width, windows = metrics._attention(config)
-    hidden_scores = 12 * width * sum(T - mean_keys(T, window) for window in windows)
-    assert counter.get_total_flops() / (B * T) == pytest.approx(flops_per_token(config, T) + hidden_scores)
-
-
-def test_flops_of_the_large_models() -> None:
-    """By hand: GPT-Neo-1.3B, 12 layers of 1,024.5 keys on average and 12 of a window of 256 at 2,048 tokens."""
-    config = GPTNeoConfig(vocab_size=50257)
-    products = 24 * 12 * 2048**2 + 50257 * 2048
-    keys = 12 * 1024.5 + 12 * (256 - 256 * 255 / 4096)
-    assert flops_per_token(config, 2048) == 6 * products + 12 * 2048 * keys
-    untied = GPTNeoConfig(vocab_size=50257, tie_word_embeddings=False)
-    assert flops_per_token(untied, 2048) == flops_per_token(config, 2048)  # the look-up multiplies nothing
-    ours = MindLLMConfig(vocab_size=125700, hidden_size=2560, intermediate_size=6912, num_hidden_layers=31,
-                         num_attention_heads=20, num_key_value_heads=20, max_position_embeddings=2048)  # fmt: skip
-    products = 31 * (4 * 2560**2 + 3 * 2560 * 6912) + 125700 * 2560
-    assert flops_per_token(ours, 2048) == 6 * products + 12 * 31 * 2560 * 1024.5
+def test_the_memory_is_some(clock: Callable[[], float]) -> None:
+    assert 0.01 < record.memory_gib() < 1000

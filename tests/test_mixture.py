@@ -228,7 +228,7 @@ def test_all_ranks_together_see_the_same_batch_from_any_step(step: int, batch_si
     found = mixture(*PHASES, batch_size=batch_size)
     rows = [found[i].tokens for i in range(step * batch_size, (step + 1) * batch_size)]
     for world in (1, 2, 3, 8):
-        batches = MixtureBatches(mixture(*PHASES, batch_size=batch_size), batch_size, micro)  # nothing is remembered
+        batches = MixtureBatches(mixture(*PHASES, batch_size=batch_size), micro)  # nothing is remembered
         parts = [batches(step, rank, world) for rank in range(world)]
         assert all(b.shape[1] == 3 and len(b) <= micro and b.dtype == np.int64 for part in parts for b in part)
         together = np.stack([np.concatenate(part) for part in parts], axis=1).reshape(batch_size, 3)
@@ -238,13 +238,13 @@ def test_all_ranks_together_see_the_same_batch_from_any_step(step: int, batch_si
 def test_an_id_beyond_the_vocabulary_names_its_source() -> None:
     found = mixture(PhaseConfig({"en": 1}, until_step=5), PhaseConfig({"網-zh": 1}))
     largest = [int(found[i].tokens.max()) for i in range(48)]
-    batches = MixtureBatches(found, 8, 4, vocab_size=1401)
+    batches = MixtureBatches(found, 4, vocab_size=1401)
     assert all(len(batch) == 4 for step in range(5) for batch in batches(step, 0, 1))
     bad = next(i for i in range(40, 48) if largest[i] >= 1401)
     for world in (1, 2):
         with pytest.raises(RuntimeError, match="source 網-zh: token id .* vocabulary of 1401; .* data_pipeline verify"):
             batches(bad // 8, bad % world, world)
-    assert len(MixtureBatches(found, 8, 4)(5, 0, 1)) == 2  # without its size nobody looks
+    assert len(MixtureBatches(found, 4)(5, 0, 1)) == 2  # without its size nobody looks
 
 
 def test_table() -> None:

@@ -15,7 +15,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from mindllm.config import UserError, read_yaml
-from mindllm.mixture import Mixture, PhaseConfig, past_differences
+from mindllm.mixture import BatchSizes, Mixture, PhaseConfig, past_differences
+from mindllm.mixture.sizes import as_sizes
 from mindllm.shards import Shards
 
 
@@ -36,7 +37,7 @@ class Run:
 
     sizes: dict[str, int]
     phases: list[PhaseConfig]
-    batch_size: int = 4
+    batch_size: int | BatchSizes = 4
     num_steps: int = 100
     seed: int = 1
     seq_len: int = 2
@@ -64,7 +65,8 @@ def differences(old: Run, new: Run, step: int = STEP) -> list[str]:
 
 def assert_same(old: Run, new: Run, step: int) -> None:
     a, b = old.mixture(), new.mixture()
-    for i in range(step * old.batch_size):
+    assert [a.batch_sizes.at(k) for k in range(step)] == [b.batch_sizes.at(k) for k in range(step)]
+    for i in range(a.batch_sizes.before(step)):
         assert a.locate(i) == b.locate(i), i
         np.testing.assert_array_equal(a[i].tokens, b[i].tokens)
 
@@ -210,6 +212,43 @@ def test_another_order_is_another_past() -> None:
     assert differences(by_size, follow(differences(by_size, sorted_otherwise), sorted_otherwise)) == []
 
 
+def test_batches_of_other_sizes() -> None:
+    """Before the step they must stay, after it only a phase whose order depends on its end minds."""
+    plain = Run(SIZES, [PhaseConfig({"web-en": 1, "书-zh": 1})])
+    ramp = plain.changed(batch_size=BatchSizes(8, ((10, 2), (20, 4))))
+    for other, expected in [
+        (BatchSizes(8, ((10, 2), (20, 4))), []),
+        (BatchSizes(16, ((5, 2), (10, 2), (20, 4), (60, 8))), []),
+        (BatchSizes(16, ((10, 2), (20, 4), (59, 8))),
+         ["batch_size: 2 to step 10, 4 to step 20, then 8 -> 2 to step 10, 4 to step 20, 8 to step 59, then 16"]),
+        (8, ["batch_size: 2 to step 10, 4 to step 20, then 8 -> 8"]),
+    ]:  # fmt: skip
+        assert differences(ramp, changed := plain.changed(batch_size=other)) == expected
+        if not expected:
+            assert_same(ramp, changed, STEP)
+    grown = plain.changed(batch_size=BatchSizes(8, ((STEP, 4),)))
+    assert differences(plain, grown) == [] and differences(plain, grown, STEP + 1) != []
+    assert_same(plain, grown, STEP)
+    for phase in (PhaseConfig(order="blocked"), PhaseConfig(blocked_share=0.5), PhaseConfig(anneal_to={"书-zh": 1})):
+        whole = Run(SIZES, [phase])
+        assert differences(whole, whole.changed(batch_size=grown.batch_size)) == [
+            "phases.0: has 400 -> 560 samples, and the order inside it depends on their number; leave the sizes of "
+            "the batches as they were up to step 100, its end"
+        ]
+        closed = whole.changed(phases=[dataclasses.replace(phase, until_step=70), PhaseConfig()], num_steps=70)
+        later = closed.changed(batch_size=BatchSizes(8, ((70, 4),)), num_steps=100)
+        assert differences(closed, later) == []
+        assert_same(closed, later, 70)
+
+
+def test_a_record_from_before_there_were_ramps() -> None:
+    old, new = Run(SIZES, [PhaseConfig()]).mixture().record(), Run(SIZES, [PhaseConfig()], 8).mixture().record()
+    assert list(old) == ["rules", "seed", "batch_size", "seq_len", "num_steps", "sources", "phases"]
+    ramped = Run(SIZES, [PhaseConfig()], BatchSizes(8, ((STEP, 4),))).mixture().record()
+    assert ramped["batch_size"] == 8 and ramped["batch_ramp"] == [[STEP, 4]]
+    assert past_differences(old, ramped, STEP) == [] and past_differences(old, new, STEP) == ["batch_size: 4 -> 8"]
+
+
 ALWAYS, AT_TIMES = ("a-en", "书-zh"), ("b-en", "c", "網-zh")
 VALUE = st.sampled_from([0.5, 1.0, 2.0, 3.0])
 KEYS = st.sampled_from([("*-zh", "*-en"), ("书-zh", "*-en"), ("*",), ("a-en", "书-zh"), ("书*",)]).flatmap(
@@ -229,13 +268,22 @@ SIZE = st.integers(2, 40)
 SOURCES = st.fixed_dictionaries(dict.fromkeys(ALWAYS, SIZE), optional=dict.fromkeys(AT_TIMES, SIZE))
 
 
+BATCHES = st.builds(
+    lambda final, ends, sizes: BatchSizes(final, tuple(zip(sorted(ends), sizes, strict=False))),
+    st.integers(1, 5), st.lists(st.integers(1, 30), unique=True, max_size=2), st.tuples(*[st.integers(1, 5)] * 2),
+)  # fmt: skip
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
     phases = draw(st.lists(PHASE, min_size=1, max_size=3))
     ends = draw(st.lists(st.integers(1, 30), min_size=len(phases) - 1, max_size=len(phases) - 1, unique=True))
     for phase, end in zip(phases, sorted(ends), strict=False):
         phase.until_step = end
-    return Run(draw(SOURCES), phases, batch_size=3, num_steps=draw(st.integers(1, 40)), seed=draw(st.integers(0, 2)))
+    sizes = draw(st.one_of(st.just(3), BATCHES))
+    return Run(
+        draw(SOURCES), phases, batch_size=sizes, num_steps=draw(st.integers(1, 40)), seed=draw(st.integers(0, 2))
+    )
 
 
 @st.composite
@@ -251,6 +299,8 @@ def successors(draw: st.DrawFn, old: Run, step: int) -> Run:
         "any source",
         "any phase",
         "until",
+        "later batches",
+        "batches",
     ]
     for change in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3, unique=True)):
         begun = [p for k, p in enumerate(new.phases) if k == 0 or (new.phases[k - 1].until_step or 0) < step]
@@ -274,6 +324,10 @@ def successors(draw: st.DrawFn, old: Run, step: int) -> Run:
         elif change == "any phase":
             number = draw(st.integers(0, len(new.phases) - 1))
             new.phases[number] = dataclasses.replace(draw(PHASE), until_step=new.phases[number].until_step)
+        elif change == "later batches":
+            new.batch_size = as_sizes(new.batch_size).then(step, draw(st.integers(1, 5)))
+        elif change == "batches":
+            new.batch_size = draw(BATCHES)
         elif len(new.phases) > 1:
             new.phases[-2].until_step = draw(st.integers(1, 40))
     return new

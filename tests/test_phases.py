@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mindllm.config import UserError, parse
 from mindllm.mixture.order import SHARES, quotas
 from mindllm.mixture.phases import Phase, PhaseConfig, matches, resolve, run_order, sequence_problems
+from mindllm.mixture.sizes import BatchSizes
 
 SIZES = {"web-en": 4000, "web-zh": 2000, "书-zh": 1000, "書-zh": 500, "code": 500}
 
@@ -155,7 +156,7 @@ def test_english_first_then_mixed() -> None:
     sizes = {"pile-en": 200 * 10**9, "web-en": 41 * 10**9, "wudao-zh": 60 * 10**9, "书-zh": 22 * 10**9}
     phases = resolve([PhaseConfig({"*-en": 1}, until_step=101_100), PhaseConfig({"*-zh": 0.5, "*-en": 0.5})], sizes)
     batch_size, names = 762, sorted(sizes)  # 1.56M tokens a step with samples of 2,048
-    order = run_order(phases, names, batch_size, 207_000, seed=1)
+    order = run_order(phases, names, BatchSizes(batch_size), 207_000, seed=1)
     switch, end = 101_100 * batch_size, 207_000 * batch_size
     first = dict(zip(names, order.before(switch), strict=True))
     served = dict(zip(names, order.before(end), strict=True))

@@ -104,3 +104,13 @@ def test_options_of_a_file_system_need_one() -> None:
     (problem,) = Source("pages", storage={"anon": True}).problems()
     assert problem == "storage: counts for URLs only; pages is a file or folder of this machine"
     assert list(Source("s3://pages", storage={"anon": True}).problems()) == []
+
+
+def test_subsets_by_path_need_a_path_and_no_other_name() -> None:
+    cleaners = {"红楼梦": Overrides(clean={"density": False})}
+    assert problems(path="a", subset_by_path=True, subsets=cleaners) == []
+    twice, no_path = Source("a", subset_field="s", subset_by_path=True), Source(dataset="a/b", subset_by_path=True)
+    assert [p.split(":")[0] for s in (twice, no_path) for p in s.problems()] == ["subset_by_path"] * 2
+    sources = {"text": Source("x", subset_by_path=True), "text-zh": Source("y")}
+    (problem,) = DataConfig(sources, LISTS, {}).problems()
+    assert problem.startswith("sources.text-zh: a subset of sources.text may have this name")

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from mindllm.mixture import Mixture, PhaseConfig
 from mindllm.shards import Shards
 from mindllm.stage import Stage, read_json, write_json
 from mindllm.tokenizer import Tokenizer
-from mindllm.training_data import _short, fingerprints, open_sources, print_mixture, start, write_record
+from mindllm.train import TrainConfig
+from mindllm.train.changes import start
+from mindllm.training_data import _short, fingerprints, open_sources, print_mixture, write_record
 
 SEQ_LEN, STEPS = 8, 12
 OLD = [PhaseConfig({"web-zh": 1, "web-en": 2})]
@@ -47,7 +50,7 @@ class Run:
         self.mixture = Mixture(sources, phases, 4, STEPS, seed)
         self.record = json.loads(json.dumps(self.mixture.record()))
         inputs = {"sources": fingerprints(sources), "valid": fingerprints(self.valid), "tokenizer": "t"}
-        config = {"phases": [vars(p) for p in phases], "seed": seed}
+        config = {"phases": [vars(p) for p in phases], "seed": seed, "train": asdict(TrainConfig(steps=STEPS))}
         self.out, self.stage = out, Stage(out, "pretrain", config, inputs)
 
     def start(self, force: bool = False, accept: bool = False) -> bool:

@@ -49,8 +49,8 @@ def train_jobs(folder: Path, jobs: list[dict[str, Any]], world: int = 1) -> list
     """Run training jobs one after the other in one group of `world` processes.
 
     A job: out (a folder name inside `folder`), train (TrainConfig), model (MindLLMConfig; GPTNeoConfig where it says
-    model_type gpt_neo), stop_at (step of a SIGTERM), breaks ("loss" or "gradient" is not finite), breaks_at (step).
-    Returns finished, valid and error of each.
+    model_type gpt_neo), stop_at (step of a SIGTERM), breaks ("loss" or "gradient" is not finite), breaks_at (step),
+    ignores (true: some positions are no targets, see `labels_of`).  Returns finished, valid and error of each.
     """
     return _launch("train", folder, jobs, world)
 
@@ -132,18 +132,48 @@ def write_inputs(folder: Path) -> list[str]:
     values = yaml.safe_load(TINY.read_text(encoding="utf-8"))
     values |= {"run": str(folder), "seq_len": SEQ_LEN, "valid_samples": AT_MOST, "max_epochs": 40}
     values["model"] |= {**SHAPE, "vocab_size": 0}
-    values["train"] |= {**TRAIN, "steps": 4, "micro_batch_size": 2, "eval_every": 2, "learning_rate": 2e-3}
+    values["train"] |= {
+        **TRAIN,
+        "steps": 4,
+        "micro_batch_size": 2,
+        "eval_every": 2,
+        "samples_every": 0,
+        "learning_rate": 2e-3,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     return [str(folder / "config.yaml")]
 
 
-def batches(folder: Path, micro_batch_size: int) -> Any:
-    """Batches of eight samples of the sources in `folder`, by size."""
-    from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
+def train_config(settings: dict[str, Any]) -> Any:
+    """TrainConfig of a job."""
+    from mindllm.train import TrainConfig
+    from mindllm.train.config import RampConfig
+
+    values = {**TRAIN, **settings}
+    return TrainConfig(**{**values, "batch_ramp": [RampConfig(**stage) for stage in values.get("batch_ramp", [])]})
+
+
+def batches(folder: Path, micro_batch_size: int, ramp: tuple[tuple[int, int], ...] = ()) -> Any:
+    """Batches of eight samples (smaller ones first: BatchSizes.ramp) of the sources in `folder`, by size."""
+    from mindllm.mixture import BatchSizes, Mixture, MixtureBatches, PhaseConfig
     from mindllm.shards import Shards
 
     sources = {name: Shards(folder / name / "train", SEQ_LEN) for name in SAMPLES}
-    return MixtureBatches(Mixture(sources, [PhaseConfig()], BATCH_SIZE, NUM_STEPS, 1), BATCH_SIZE, micro_batch_size)
+    sizes = BatchSizes(BATCH_SIZE, ramp)
+    return MixtureBatches(Mixture(sources, [PhaseConfig()], sizes, NUM_STEPS, 1), micro_batch_size)
+
+
+def labels_of(batch: np.ndarray, ignores: bool = True) -> np.ndarray:
+    """int64 (B, T): labels of samples (B, T + 1). ignores: of each only the first 0 to T are targets.
+
+    As many as its first token says, so what is ignored depends on the sample alone, and is spread unevenly.
+    """
+    from mindllm.loss import IGNORED
+
+    labels = batch[:, 1:].copy()
+    for row, first in zip(labels, batch[:, 0], strict=True):
+        row[first % (SEQ_LEN + 1) if ignores else SEQ_LEN :] = IGNORED
+    return labels
 
 
 def new_model(**changes: Any) -> Any:
@@ -160,10 +190,14 @@ def new_model(**changes: Any) -> Any:
 
 def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any) -> dict[str, Any]:
     """One training job on this rank."""
-    from mindllm.train import NextToken, TrainConfig, train
+    import torch
 
-    config = TrainConfig(**{**TRAIN, **job["train"]})
-    feed, here = batches(folder, config.micro_batch_size), {"step": 0}
+    from mindllm.loss import num_targets
+    from mindllm.train import NextToken, train
+
+    config = train_config(job["train"])
+    ramp = tuple((stage.until_step, stage.batch_size) for stage in config.batch_ramp)
+    feed, here = batches(folder, config.micro_batch_size, ramp), {"step": 0}
 
     def watched(step: int, rank: int, world: int) -> list[np.ndarray]:
         here["step"] = step
@@ -182,13 +216,22 @@ def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any
                 loss = loss * float("inf") if job["breaks"] == "loss" else loss + nothing.sqrt() * 0  # 0, slope inf
             return {**terms, "z_loss": loss}
 
+    class Ignoring(NextToken):
+        """The usual loss of those positions that are targets."""
+
+        def prepare(self, batch: np.ndarray, device: Any) -> Any:
+            return {**super().prepare(batch, device), "labels": torch.from_numpy(labels_of(batch)).to(device)}
+
+        def counts(self, batch: Any) -> dict[str, int]:
+            return dict.fromkeys(("loss", "z_loss"), num_targets(batch["labels"]))
+
     out = folder / job["out"]
     out.mkdir(exist_ok=True)
     try:
         result = train(
             new_model(**job.get("model", {})), watched, config, out, rank=rank, world=world, device=device,
-            fingerprints={"model": job.get("model", {})}, flops_per_token=1.0, loss=Breaking(),
-            validate=lambda model, step: {"valid": 1.0},
+            fingerprints={"model": job.get("model", {})}, flops_per_token=1.0,
+            validate=lambda model, step: {"valid": 1.0}, loss=Ignoring() if job.get("ignores") else Breaking(),
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         return {"finished": False, "error": f"{type(error).__name__}: {error}"}

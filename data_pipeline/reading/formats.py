@@ -82,6 +82,12 @@ def stands_alone(name: str) -> bool:
     return expected(name) in (WARC, LINES, PARQUET) and not _without_compression(name).endswith(".json")
 
 
+def stem(name: str) -> str:
+    """A file's name without folders, compression and suffix: "a" of x/a.jsonl.gz."""
+    last = _without_compression(name.rpartition("/")[2])
+    return last.rpartition(".")[0] or last
+
+
 def recognise(name: str, head: bytes, fields: Iterable[str]) -> tuple[str, str]:
     """(kind, what it looks like if the kind is UNKNOWN) of a file, from its name and first HEAD_BYTES, decompressed.
 

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from data_pipeline.document import Document
 from data_pipeline.reading.addresses import Entry, is_url, join
-from data_pipeline.sources import Source
+from data_pipeline.reading.formats import stands_alone, stem
+from data_pipeline.sources import Source, subset_name
 
 MAX_DOCUMENT_BYTES = 20_000_000  # of one document, decompressed: archives of zeros end there
 
@@ -62,7 +63,19 @@ def new_document(shard: InputShard, id: str, url: str = "", **meta: Any) -> Docu
     site = spell_out(_host(url) or folder or shard.source)
     site = " ".join(site.lower().split())  # a folder's name may hold tabs and line breaks
     meta = {key: spell_out(value) if isinstance(value, str) else value for key, value in meta.items()}
-    return Document("", f"{shard.source}/{spell_out(id)}", spell_out(url), site, "", shard.source, meta)
+    return Document("", f"{shard.source}/{spell_out(id)}", spell_out(url), site, "", _subset(shard, id), meta)
+
+
+def _subset(shard: InputShard, id: str) -> str:
+    """The source of a document by its place below the source's path: that of the folder, or of the file, it lies in."""
+    if not shard.settings.subset_by_path:
+        return shard.source
+    folder, slash, _ = id.partition("/")
+    if slash:
+        return subset_name(shard.source, folder)
+    name, mark, place = id.rpartition("#")
+    name = name if mark and place.isdecimal() else id
+    return subset_name(shard.source, stem(name)) if stands_alone(name) else shard.source
 
 
 def _host(url: str) -> str:

@@ -164,7 +164,8 @@ def describe_source(source: Source, shards: Sequence[InputShard]) -> dict[str, A
     lines, of data sets the revision. Holds no secret and no signature.
     """
     settings = shards[0].settings if shards else source  # a data set's has its commit
-    keys = ["text_field", "html_field", *(["subset_field"] if source.subset_field else [])]
+    keys = ["text_field", "html_field"]
+    keys += [key for key in ("subset_field", "subset_by_path") if getattr(source, key)]
     if source.dataset:
         keys += ["dataset", "config_name", "split", "revision"]
     fields = {key: getattr(settings, key) for key in keys}

@@ -37,7 +37,8 @@ def to_document(shard: InputShard, id: str, record: dict[str, Any]) -> Document:
     else:
         meta = {key: shown for key in _KEPT_FIELDS if (shown := _shown(record.get(key)))}
         document = new_document(shard, id, url, **{kind: data}, **meta)
-    document.source = _source(shard, record)
+    if fields.subset_field:
+        document.source = _source(shard, record)
     return document
 
 
@@ -112,7 +113,7 @@ def _shown(value: Any) -> str:
 
 def _source(shard: InputShard, record: dict[str, Any]) -> str:
     """The source of the document: the subset that the record names, a text or a number, else the shard's."""
-    value = look_up(record, shard.settings.subset_field) if shard.settings.subset_field else None
+    value = look_up(record, shard.settings.subset_field)
     value = _shown(value) if isinstance(value, bytes) else value
     named = isinstance(value, str | int | float) and not isinstance(value, bool)
     return subset_name(shard.source, str(value)) if named else shard.source

@@ -1,12 +1,15 @@
-"""Checkpoints of a training run: complete or absent, checked, kept by rule."""
+"""Checkpoints of a training run: complete or absent, checked, kept by rule, written while training goes on."""
 
-from mindllm.checkpoint.save import Keep as Keep
-from mindllm.checkpoint.save import Progress as Progress
+from mindllm.checkpoint.folder import Progress as Progress
+from mindllm.checkpoint.folder import damage as damage
+from mindllm.checkpoint.folder import folder_name as folder_name
+from mindllm.checkpoint.folder import latest as latest
+from mindllm.checkpoint.folder import read_progress as read_progress
+from mindllm.checkpoint.keep import Keep as Keep
+from mindllm.checkpoint.keep import doomed as doomed
+from mindllm.checkpoint.resume import corruption as corruption
+from mindllm.checkpoint.resume import latest_intact as latest_intact
+from mindllm.checkpoint.resume import resume as resume
+from mindllm.checkpoint.resume import run_differences as run_differences
+from mindllm.checkpoint.save import Saved as Saved
 from mindllm.checkpoint.save import Saver as Saver
-from mindllm.checkpoint.save import damage as damage
-from mindllm.checkpoint.save import folder_name as folder_name
-from mindllm.checkpoint.save import latest as latest
-from mindllm.checkpoint.save import read_progress as read_progress
-from mindllm.checkpoint.save import resume as resume
-from mindllm.checkpoint.save import run_differences as run_differences
-from mindllm.checkpoint.save import save as save

@@ -1,47 +1,70 @@
-"""What a run says about itself: metrics.jsonl (one JSON line a step), TensorBoard events, a dense line on the screen.
+"""What a run says about itself: metrics.jsonl (one JSON line a step), a board to watch, a dense line on the screen.
 
-After a resume the lines behind the checkpoint are cut off, so the file reads like that of an undisturbed run. MFU is
-the model's FLOPs (`flops_per_token`; what is computed twice to save memory counts once) over the hardware's dense bf16
-peak, from a table of datasheets; a device that is not in it has none, rather than a wrong one.
+After a resume the lines behind the checkpoint are cut off, so the file reads like that of an undisturbed run. A line of
+the file holds the step's own values; one on the screen the mean rate since the one before. MFU is the model's FLOPs
+(`flops_per_token`; what is computed twice to save memory counts once) over the hardware's dense bf16 peak, from a table
+of datasheets; a device that is not in it has none, rather than a wrong one. Cost: about a millisecond a step.
 """
 
 from __future__ import annotations
 
 import json
-import time
+import os
+import resource
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, Self, TextIO
 
 import torch
-from torch.utils.tensorboard.writer import SummaryWriter
+from rich.console import Console
 
-from mindllm.metrics.peaks import peak_tflops
+from mindllm.metrics import peaks
+from mindllm.metrics.board import Board
+from mindllm.metrics.pace import ONCE, Pace, show_duration
 from mindllm.metrics.read import read_metrics
+from mindllm.metrics.summary import closing_lines, short_validation, source_table, totals
 from mindllm.stage import write_text
+
+FILE = "metrics.jsonl"
 
 
 class LogConfig(Protocol):
     """What of a TrainConfig is needed here."""
 
-    steps: int
-    peak_tflops: float
-    log_every: int
+    @property
+    def steps(self) -> int: ...
+    @property
+    def peak_tflops(self) -> float: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def wandb(self) -> str: ...
 
 
 class Metrics:
-    """Writes a run's metrics (rank 0 only; other ranks make one with out=None, which stays silent)."""
+    """Writes a run's metrics (rank 0 only; other ranks make one with out=None, which stays silent).
 
-    def __init__(self, out: Path | None, start_step: int, config: LogConfig, flops_per_token: float, world: int):
+    samples_before: samples of the run's first n steps, for the time left; None: every step has as many.
+    Raises UserError when config.wandb names a project and the package is not installed.
+    """
+
+    def __init__(
+        self, out: Path | None, start_step: int, config: LogConfig, flops_per_token: float, world: int,
+        samples_before: Callable[[int], int] | None = None,
+    ):  # fmt: skip
         self.out, self.total_steps, self.flops_per_token, self.world = out, config.steps, flops_per_token, world
-        self.peak = config.peak_tflops or peak_tflops()
+        self.peak = config.peak_tflops or peaks.peak_tflops()
         self.log_every = config.log_every
+        self._step, self._saved, self._sampling = start_step, False, 0.0
+        self._validation: tuple[int, dict[str, float]] | None = None
         self._file: TextIO | None = None
-        self._board: SummaryWriter | None = None
+        self._board: Board | None = None
         if out is not None:
-            _cut(out / "metrics.jsonl", start_step)
-            self._file = open(out / "metrics.jsonl", "a", encoding="utf-8")
-            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start_step + 1)
-        self._clock = time.perf_counter()
+            self._board = Board(out, start_step, config.wandb, config)
+            _cut(out / FILE, start_step)
+            self._file = open(out / FILE, "a", encoding="utf-8")
+        self._pace = Pace(start_step, config.steps, samples_before)  # last: its clock runs
 
     def step(
         self, step: int, terms: dict[str, float], lr: float, grad_norm: float, tokens: int, total_tokens: int,
@@ -51,76 +74,103 @@ class Metrics:
 
         terms: means of the loss's terms; one that is exactly 0 was not asked for, and only "loss" is printed.
         """
-        now = time.perf_counter()
-        seconds, self._clock = now - self._clock, now
+        if self._file is None:
+            return
+        seconds, self._step = self._pace.step(step, tokens, waited), step
         rate = tokens / seconds
-        values = {
+        mfu = self._mfu(rate)
+        self._write(step, {
             **{name: value for name, value in terms.items() if name == "loss" or value},
-            "lr": lr,
-            "grad_norm": grad_norm,
-            "tokens": total_tokens,
-            "tokens_per_second": round(rate, 1),
-            "data_wait": round(waited / seconds, 4),
-        }
-        if self.peak is not None:
-            values["mfu"] = round(rate * self.flops_per_token / (self.peak * 1e12 * self.world), 4)
-        self._write(step, values)
-        show = step % self.log_every == 0 or step == self.total_steps
-        if show and self._file is not None:
-            mfu = f"{values['mfu']:.1%}" if "mfu" in values else "n/a"
-            left = (self.total_steps - step) * seconds
-            print(
-                f"step {step:>6}/{self.total_steps} | loss {terms['loss']:.4f} | lr {lr:.2e} | norm {grad_norm:.3f} | "
-                f"{rate:,.0f} tokens/s | data {waited / seconds:.1%} | MFU {mfu} | {memory_gib():.2f} GiB | "
-                f"{left / 60:.1f} min left",
-                flush=True,
-            )
+            "lr": lr, "grad_norm": grad_norm, "tokens": total_tokens, "tokens_per_second": round(rate, 1),
+            "data_wait": round(waited / seconds, 4), **({} if mfu is None else {"mfu": round(mfu, 4)}),
+            "memory_gib": round(memory_gib(), 3),
+        })  # fmt: skip
+        if step % self.log_every == 0 or step == self.total_steps:
+            self._show(f"loss {terms['loss']:.4f} | lr {lr:.2e} | norm {grad_norm:.3f} | {self._speed()}")
 
     def valid(self, step: int, values: dict[str, float]) -> None:
         """Record a validation and print it; its time does not count towards the next step's rate."""
-        if not values:
+        seconds = self._pace.pause("validating")
+        if not values or self._file is None:
             return
-        self._write(step, values)
-        if self._file is not None:
-            print(
-                f"step {step:>6}/{self.total_steps} | " + " | ".join(f"{k} {v:.4f}" for k, v in values.items()),
-                flush=True,
-            )
+        self._write(step, {**values, "valid_seconds": round(seconds, 3)})
+        self._validation = (step, values)
+        self._show(short_validation(values))
 
-    def saved(self, step: int, stall: float) -> None:
-        """Record that a checkpoint made training wait for so many seconds."""
-        self._write(step, {"save_stall": round(stall, 3)})
+    def text(self, step: int, name: str, text: str) -> None:
+        """Put a generated text on the board; the time since the last call counts as spent on generating."""
+        self._sampling += self._pace.pause("sampling")
+        if self._board is not None:
+            self._board.text(step, name, text)
+
+    def saved(self, step: int, stall: float, written: float | None = None) -> None:
+        """Record that a checkpoint made training wait for so many seconds, and how many it took to be written."""
+        self._pace.pause("saving", stall)
+        self._saved = True
+        self._write(step, {"save_stall": round(stall, 3), **({} if written is None else {"save_seconds": written})})
+        if self._file is not None:
+            os.fsync(self._file.fileno())  # slow: some ms. Who goes on from the checkpoint finds all lines up to it
 
     def restart_clock(self) -> None:
         """Call after work that is not training (validation, saving)."""
-        self._clock = time.perf_counter()
+        self._pace.pause(ONCE)
+        if self._sampling:
+            self._write(self._step, {"sample_seconds": round(self._sampling, 3)})
+            self._sampling = 0.0
 
-    def __enter__(self) -> Metrics:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Flush and close the files, however the run ended."""
-        if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the files, however the run ended; say what it came to if it ended well."""
+        if self._file is None or self._board is None or self.out is None:
+            return
+        if self._saved and kind is None:  # what this process waited for since its last step: the last checkpoint
+            self._write(self._step, {"save_stall": round(self._pace.pause("saving"), 3)})
+        self._file.close()
+        self._board.close(failed=kind is not None)
+        if kind is None:
+            self._conclude(self.out / FILE)
+
+    def _conclude(self, path: Path) -> None:
+        table = source_table(self._validation[1], self._validation[0]) if self._validation else None
+        if table is not None:
+            Console().print(table)
+        found = totals(read_metrics(path))
+        for line in closing_lines(found) if found else ():
+            print(line, flush=True)
+
+    def _mfu(self, rate: float) -> float | None:
+        """Model FLOPs utilization (PaLM, arXiv 2204.02311, appendix B), or None for a device of unknown peak."""
+        return None if self.peak is None else rate * self.flops_per_token / (self.peak * 1e12 * self.world)
+
+    def _speed(self) -> str:
+        """The part of a screen line that is about time, of the steps since the last one."""
+        rate, share = self._pace.window()
+        mfu = self._mfu(rate)
+        shown = "n/a" if mfu is None else f"{mfu:.1%}"
+        return (
+            f"{rate:,.0f} tokens/s | data {share:.1%} | MFU {shown} | {memory_gib():.2f} GiB | "
+            f"{show_duration(self._pace.left())} left"
+        )
+
+    def _show(self, text: str) -> None:
+        print(f"step {self._step:>6}/{self.total_steps} | {text}", flush=True)
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         if self._file is None or self._board is None:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.scalars(step, values)
 
 
 def memory_gib() -> float:
     """Peak memory: of the GPU's allocator, or of this process on a CPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _cut(path: Path, last_step: int) -> None:

@@ -6,3 +6,4 @@ from mindllm.mixture.mixture import Place as Place
 from mindllm.mixture.mixture import Row as Row
 from mindllm.mixture.past import past_differences as past_differences
 from mindllm.mixture.phases import PhaseConfig as PhaseConfig
+from mindllm.mixture.sizes import BatchSizes as BatchSizes

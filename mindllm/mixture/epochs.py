@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mindllm.config import UserError
 from mindllm.mixture.phases import PhaseConfig, matches, resolve, run_order
+from mindllm.mixture.sizes import BatchSizes
 
 _PARTS = 1 << 14  # of a weight: what is tried
 _NUM_HELPED = 8  # sources for which weights and tokens are sought: up to a second each where a phase anneals
@@ -29,16 +30,16 @@ class Plan:
     sizes: dict[str, int]
     phases: Sequence[PhaseConfig]
     seq_len: int
-    batch_size: int
+    batch_sizes: BatchSizes
     num_steps: int
     seed: int
 
     def served(self, num_steps: int | None = None) -> dict[str, int]:
         """source -> samples in the first `num_steps` (all of them)."""
         names = sorted(self.sizes)
-        order = run_order(resolve(self.phases, self.sizes), names, self.batch_size, self.num_steps, self.seed)
+        order = run_order(resolve(self.phases, self.sizes), names, self.batch_sizes, self.num_steps, self.seed)
         steps = self.num_steps if num_steps is None else num_steps
-        return dict(zip(names, order.before(steps * self.batch_size), strict=True))
+        return dict(zip(names, order.before(self.batch_sizes.before(steps)), strict=True))
 
     def epochs(self) -> dict[str, float]:
         """source -> how often its tokens are read."""

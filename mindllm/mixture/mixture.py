@@ -23,6 +23,7 @@ from mindllm.mixture.epochs import Plan, check_epochs
 from mindllm.mixture.order import Permutation
 from mindllm.mixture.past import RULES
 from mindllm.mixture.phases import PhaseConfig, resolve, run_order
+from mindllm.mixture.sizes import BatchSizes, as_sizes
 from mindllm.shards import Sample, Shards, stacked
 
 
@@ -55,13 +56,18 @@ class Row:
 
 
 class Mixture:
-    """Sample i of a mixture of sources, through the phases in their order. memory: some MB, whatever the corpus."""
+    """Sample i of a mixture of sources, through the phases in their order. memory: some MB, whatever the corpus.
+
+    batch_size: samples of every step, or where steps differ the sizes of all.
+    """
 
     def __init__(
-        self, sources: Mapping[str, Shards], phases: Sequence[PhaseConfig], batch_size: int, num_steps: int, seed: int
-    ):
+        self, sources: Mapping[str, Shards], phases: Sequence[PhaseConfig], batch_size: int | BatchSizes,
+        num_steps: int, seed: int,
+    ):  # fmt: skip
         self.sources, self.configs = dict(sources), list(phases)
-        self.batch_size, self.num_steps, self.seed = batch_size, num_steps, seed
+        self.batch_sizes, self.num_steps, self.seed = as_sizes(batch_size), num_steps, seed
+        self.num_samples = self.batch_sizes.before(num_steps)
         if not sources:
             raise UserError("mixture: no sources with text to train on")
         self.seq_len = next(iter(sources.values())).seq_len
@@ -78,7 +84,7 @@ class Mixture:
                 f"({self.seq_len} tokens)"
             )
         self._names = sorted(sources)  # the orders' numbers
-        self._order = run_order(self.phases, self._names, batch_size, num_steps, seed)
+        self._order = run_order(self.phases, self._names, self.batch_sizes, num_steps, seed)
         self._epoch_samples = [sizes[name] // self.seq_len for name in self._names]
         self._keys = [mix(seed, 2, *name.encode("utf-8", "surrogatepass")) for name in self._names]
         self._permutation = functools.lru_cache(maxsize=256)(self._new_permutation)
@@ -106,13 +112,12 @@ class Mixture:
 
     def table(self, by_phase: bool = False) -> list[Row]:
         """A row per source over the whole run; with `by_phase`, rows per source for each phase after them."""
-        num_samples = self.num_steps * self.batch_size
-        rows = self._rows(0, num_samples, "")
+        rows = self._rows(0, self.num_samples, "")
         if not by_phase:
             return rows
-        starts = [phase.from_step * self.batch_size for phase in self.phases]
-        for number, (start, stop) in enumerate(zip(starts, [*starts[1:], num_samples], strict=True)):
-            rows += self._rows(min(start, num_samples), min(stop, num_samples), f"phases.{number}")
+        starts = [min(self.batch_sizes.before(phase.from_step), self.num_samples) for phase in self.phases]
+        for number, (start, stop) in enumerate(zip(starts, [*starts[1:], self.num_samples], strict=True)):
+            rows += self._rows(start, stop, f"phases.{number}")
         return rows
 
     def language_table(self) -> list[Row]:
@@ -135,7 +140,7 @@ class Mixture:
     def check_epochs(self, max_epochs: float, by_source: Mapping[str, float]) -> None:
         """See mindllm.mixture.epochs: a UserError, with every way out, when a source would be read too often."""
         sizes = {name: shards.num_tokens for name, shards in self.sources.items()}
-        plan = Plan(sizes, self.configs, self.seq_len, self.batch_size, self.num_steps, self.seed)
+        plan = Plan(sizes, self.configs, self.seq_len, self.batch_sizes, self.num_steps, self.seed)
         check_epochs(plan, max_epochs, by_source)
 
     def record(self) -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Mixture:
         return {
             "rules": RULES,
             "seed": self.seed,
-            "batch_size": self.batch_size,
+            **self.batch_sizes.record(),
             "seq_len": self.seq_len,
             "num_steps": self.num_steps,
             "sources": {
@@ -187,18 +192,18 @@ def languages(shards: Shards) -> dict[str, tuple[int, int]]:
 
 
 class MixtureBatches:
-    """The batches of a run: step s holds samples [s * batch_size, (s + 1) * batch_size) of the mixture.
+    """The batches of a run: a step holds the samples of the mixture that follow those of the step before it.
 
     Rank r of n is dealt every n-th of them, from r on, so that all ranks together see the same batch whatever n is.
     vocab_size: a sample with an id that it does not have raises RunFailed (0: not looked at).
     """
 
-    def __init__(self, mixture: Mixture, batch_size: int, micro_batch_size: int, vocab_size: int = 0):
-        self.mixture, self.batch_size, self.micro_batch_size = mixture, batch_size, micro_batch_size
-        self.vocab_size = vocab_size
+    def __init__(self, mixture: Mixture, micro_batch_size: int, vocab_size: int = 0):
+        self.mixture, self.micro_batch_size, self.vocab_size = mixture, micro_batch_size, vocab_size
 
     def __call__(self, step: int, rank: int, world: int) -> list[np.ndarray]:
         """int64 (micro_batch_size, seq_len + 1) arrays: what `rank` of `world` processes trains on in `step`."""
-        mine = range(step * self.batch_size + rank, (step + 1) * self.batch_size, world)
+        sizes = self.mixture.batch_sizes
+        mine = range(sizes.before(step) + rank, sizes.before(step + 1), world)
         rows, size = [self.mixture[i] for i in mine], self.micro_batch_size
         return [stacked(rows[k : k + size], self.vocab_size) for k in range(0, len(rows), size)]

@@ -1,9 +1,9 @@
 """Whether a run that goes on with other data or phases has the same past: the samples served so far, in their order.
 
-Two records of a mixture (Mixture.record) are compared as far as a step: shares in 2^-20ths, order and length of every
-phase that has begun, tokens and fingerprint of every source that those phases serve. What they do not serve may come,
-change or go. When the two agree, sample i is the same for every i before the step, so nothing served is lost, and
-nothing comes again before its epoch is through. Cost: none to speak of.
+Two records of a mixture (Mixture.record) are compared as far as a step: sizes of the batches, shares in 2^-20ths, order
+and length of every phase that has begun, tokens and fingerprint of every source that those phases serve. What they do
+not serve may come, change or go. When the two agree, sample i is the same for every i before the step, so nothing
+served is lost, and nothing comes again before its epoch is through. Cost: none to speak of.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mindllm.mixture.order import percent
+from mindllm.mixture.sizes import recorded_sizes
 
 RULES = 2  # of the order: one more whenever the same config, sizes and seed give another order
 
@@ -25,7 +26,9 @@ def past_differences(old: Mapping[str, Any], new: Mapping[str, Any], step: int) 
         return []
     if old.get("rules") != new.get("rules"):
         return [f"the rules of the order: {old.get('rules')} -> {new.get('rules')} (another version of this program)"]
-    lines = [f"{key}: {old[key]} -> {new[key]}" for key in ("seed", "batch_size", "seq_len") if old[key] != new[key]]
+    was, is_now = ({**record, "batch_size": recorded_sizes(record).first(step)} for record in (old, new))
+    lines = [f"{key}: {was[key]} -> {is_now[key]}" for key in ("seed", "batch_size", "seq_len")
+             if was[key] != is_now[key]]  # fmt: skip
     before, after = _begun(old, step), _begun(new, step)
     for number in range(min(len(before), len(after))):
         lines += [f"phases.{number}: {line}" for line in _phase_lines(before[number], after[number], old, new, step)]
@@ -61,6 +64,11 @@ def _phase_lines(
                 f"ends at step {end} -> {now_end}, and the order inside it depends on its end; to keep what was "
                 f"served, write until_step: {end} in it, and another phase after it"
             )
+        elif (served := _num_samples(old, end, old_record)) != (serves := _num_samples(new, end, new_record)):
+            yield (
+                f"has {served:,} -> {serves:,} samples, and the order inside it depends on their number; leave the "
+                f"sizes of the batches as they were up to step {end}, its end"
+            )
     elif min(until, step) != min(now_until, step):
         yield f"until_step: {old['until_step']} -> {new['until_step']}, before step {step}"
     for key in ("order", "blocked_share"):
@@ -73,6 +81,11 @@ def _phase_lines(
     if old["shares"] == new["shares"] and old["listing"] != new["listing"]:
         pin = "" if gone else _pin(old, "shares", "weights")
         yield f"order of the blocks: {', '.join(old['listing'])} -> {', '.join(new['listing'])}{pin}"
+
+
+def _num_samples(phase: dict[str, Any], end: int, record: Mapping[str, Any]) -> int:
+    sizes = recorded_sizes(record)
+    return sizes.before(end) - sizes.before(phase["from_step"])
 
 
 def _shares_differ(old: dict[str, int], new: dict[str, int]) -> str:

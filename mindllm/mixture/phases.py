@@ -16,6 +16,7 @@ from typing import Literal
 from mindllm.config import UserError
 from mindllm.hashing import mix
 from mindllm.mixture.order import SHARES, Blocked, Chain, Interleaved, Order, Uniform, annealed, quotas
+from mindllm.mixture.sizes import BatchSizes
 
 
 @dataclass
@@ -177,10 +178,10 @@ def matches(keys: Mapping[str, float], names: Sequence[str], where: str) -> dict
     return found
 
 
-def run_order(phases: Sequence[Phase], names: Sequence[str], batch_size: int, num_steps: int, seed: int) -> Chain:
+def run_order(phases: Sequence[Phase], names: Sequence[str], sizes: BatchSizes, num_steps: int, seed: int) -> Chain:
     """The order of a run; its numbers of sources are places in `names`."""
-    starts = [phase.from_step * batch_size for phase in phases]
-    ends = [(num_steps if phase.until_step is None else phase.until_step) * batch_size for phase in phases]
+    starts = [sizes.before(phase.from_step) for phase in phases]
+    ends = [sizes.before(num_steps if phase.until_step is None else phase.until_step) for phase in phases]
     orders = [
         _phase_order(phase, names, max(0, end - start), mix(seed, 1, number))
         for number, (phase, start, end) in enumerate(zip(phases, starts, ends, strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mindllm.engine import DERIVED_KEYS, DERIVED_ZERO_KEYS
+from mindllm.mixture import BatchSizes
 
 
 @dataclass
@@ -114,6 +115,10 @@ class TrainConfig:
     def batch_sizes(self) -> list[int]:
         """Every batch size that the run has, in sequences."""
         return [*(stage.batch_size for stage in self.batch_ramp), self.batch_size]
+
+    def sizes_of_steps(self) -> BatchSizes:
+        """The sequences of every step."""
+        return BatchSizes(self.batch_size, tuple((stage.until_step, stage.batch_size) for stage in self.batch_ramp))
 
     def accumulation(self, world: int) -> int:
         """Micro-batches per process and step, at most."""

@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 Validate = Callable[[nn.Module, int], dict[str, float]]
-Sample = Callable[[nn.Module, int], None]
+Sample = Callable[[nn.Module, int], dict[str, str]]
 
 
 def train(
@@ -53,9 +53,9 @@ def train(
 ) -> Result:  # fmt: skip
     """Train `model` in `out` from its newest checkpoint (or the start) to config.steps. All processes call it.
 
-    validate, sample: called by all processes with the model and the number of steps done; the first returns what is
-    recorded.  rehearse: after the first two steps of a new run, save, load and validate, so that what cannot work fails
-    now and not in the night; dry_run: and stop there.
+    validate, sample: called by all processes with the model and the number of steps done; they return what is recorded,
+    numbers and texts by name.  rehearse: after the first two steps of a new run, save, load and validate, so that what
+    cannot work fails now and not in the night; dry_run: and stop there.
     Raises UserError when the checkpoint there belongs to another run, RuntimeError when loss or gradient stop being
     finite.
     """
@@ -64,7 +64,7 @@ def train(
     if isinstance(model, LanguageModel):
         _prepare_model(model, config)
     engine = _engine(model.to(device), config, world)
-    start = checkpoint.latest(out)
+    start = checkpoint.latest_intact(out)
     progress = checkpoint.resume(engine, start, fingerprints) if start else Progress(fingerprints=fingerprints)
     if start and rank == 0:
         print(f"resuming from {start}", flush=True)
@@ -73,9 +73,10 @@ def train(
     stop = _StopRequest()
     rehearsal_at = REHEARSAL_STEPS if (rehearse or dry_run) and not start else 0
     profiler = Profiler(out if rank == 0 else None, config.profile_step, device)
+    sizes = config.sizes_of_steps()
     prepare = prepare_steps(batches, loss, rank, world, device)
     with (
-        Metrics(out if rank == 0 else None, progress.step, config, flops_per_token, world) as metrics,
+        Metrics(out if rank == 0 else None, progress.step, config, flops_per_token, world, sizes.before) as metrics,
         Saver(engine, out, Keep(config.keep_last, config.keep_every, config.keep_best), config.async_save) as saver,
         Prefetch(prepare, progress.step, config.steps, config.prefetch, device) as data,
     ):
@@ -91,13 +92,15 @@ def train(
                 _check_finite(grad_norm, "gradient's norm", progress.step + 1)
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
             metrics.step(progress.step, terms, lr, grad_norm, num_tokens, progress.tokens, data.waited)
-            if _due(progress.step, config.eval_every, config):
+            validated = _due(progress.step, config.eval_every, config)
+            if validated:
                 valid = validate(engine.model, progress.step)
                 metrics.valid(progress.step, valid)
             if sample and _due(progress.step, config.samples_every, config):
-                sample(engine.model, progress.step)
+                for name, text in sample(engine.model, progress.step).items():
+                    metrics.text(progress.step, name, text)
             if _due(progress.step, config.save_every, config) or stop.agreed:
-                metrics.saved(progress.step, saver.save(progress, valid))
+                metrics.saved(progress.step, saver.save(progress, valid if validated else {}))
             if progress.step == rehearsal_at:
                 _rehearse(engine, saver, validate, progress, out, rank)
                 stop.agreed = stop.agreed or dry_run

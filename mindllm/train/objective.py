@@ -47,9 +47,14 @@ class NextToken:
         self.eos_id = mask_documents
 
     def prepare(self, batch: np.ndarray, device: torch.device) -> dict[str, Any]:
-        """int64 (B, T + 1) to input_ids and labels (B, T), and the mask."""
-        tokens = put(batch, device)
-        prepared: dict[str, Any] = {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        """int64 (B, T + 1) to input_ids and labels (B, T), and the mask. They share no memory.
+
+        Cut on the host: torch would start threads for it on a CPU, and kernels on a GPU, between those of the step.
+        """
+        prepared: dict[str, Any] = {
+            "input_ids": put(batch[:, :-1].copy(), device),
+            "labels": put(batch[:, 1:].copy(), device),
+        }
         if self.eos_id is not None:
             first = np.zeros((len(batch), batch.shape[1] - 1), dtype=bool)
             first[:, 1:] = batch[:, :-2] == self.eos_id
