@@ -68,16 +68,14 @@ def state(num_parameters: int, precision: str, zero_stage: int, world: int) -> S
     """What one of `world` processes holds at the end of the backward pass, before the optimizer's step.
 
     Gradients are summed in fp32 whatever the precision. ZeRO-0: fp32 weights (bf16 is autocast there). ZeRO-1: masters
-    and moments are shared out; in bf16 the gradients of a micro-batch are there as a whole (2 bytes) besides the whole
-    sums. ZeRO-2: the sums are shared out, too. ZeRO-3: and the weights.
+    and moments are shared out. ZeRO-2: the sums are shared out, too. ZeRO-3: and the weights.
     """
     share = num_parameters / world
     if zero_stage == 0:
         return State(4.0 * num_parameters, 4.0 * num_parameters, 0.0, 8.0 * num_parameters)
     weights = _element(precision) * (share if zero_stage == 3 else num_parameters)
     summed = 4 * (num_parameters if zero_stage == 1 else share)
-    fresh = 2 * num_parameters if zero_stage == 1 and precision == "bf16" else 0
-    return State(weights, summed + fresh, 4 * share, 8 * share)
+    return State(weights, summed, 4 * share, 8 * share)
 
 
 def checkpoint_bytes(num_parameters: int, precision: str, zero_stage: int) -> float:
