@@ -67,7 +67,7 @@ def test_the_3b(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "774.5 x 8 = 6,196.4",
         "6,196.4 x 2.5 = 15,491",
         "3,102,635,520 x 14 bytes = 40.5 GiB",
-        "weights 5.8 + gradients 11.6 + masters 1.4 + AdamW 2.9 + activations and loss 25.2 = 46.9 GiB; it fits",
+        "weights 5.8 + gradients 11.6 + masters 1.4 + AdamW 2.9 + activations and loss 25.2 = 46.8 GiB; it fits",
         "phases.0: steps 0 to 238,400, 499.96B tokens: weights *-en 0.75 *-zh 0.25",
         "python -m data_pipeline shard CONFIG",
     ):
