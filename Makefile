@@ -10,7 +10,8 @@ ARGS   ?=
 # Every stage takes CONFIG=; without it, the demo's.
 config  = $(if $(CONFIG),$(CONFIG),$(1))
 stage   = $(BIN)/python -m $(1) $(call config,$(2)) run=$(RUN) $(ARGS)
-LAUNCH  = $(BIN)/deepspeed --log_level warning --num_gpus $(GPUS) --no_local_rank --module
+# One process needs no launcher, which would end at a SIGTERM without passing it on.
+LAUNCH  = $(if $(filter 1,$(GPUS)),$(BIN)/python -m,$(BIN)/deepspeed --log_level warning --num_gpus $(GPUS) --no_local_rank --module)
 export PYTHONUNBUFFERED := 1
 ifeq ($(wildcard /dev/nvidia0 /dev/kfd),)
 export DS_ACCELERATOR ?= cpu

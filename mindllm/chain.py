@@ -91,7 +91,9 @@ def chain(config: ChainConfig) -> int:
 def command(config: ChainConfig, name: str, stage: StageConfig) -> list[str]:
     """The command line of a stage."""
     first, *rest = stage.command.split()
-    if first == LAUNCHER:
+    if first == LAUNCHER and config.num_processes == 1:  # needs none, and a launcher does not pass a SIGTERM on
+        words = [sys.executable, "-m", *rest]
+    elif first == LAUNCHER:
         launcher = Path(sys.executable).with_name("deepspeed")  # the script of this environment, activated or not
         port = [] if "MASTER_PORT" in os.environ else ["--master_port", str(29500 + os.getpid() % 20000)]
         words = [str(launcher), "--log_level", "warning", "--num_gpus", str(config.num_processes), *port]

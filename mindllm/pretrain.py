@@ -6,6 +6,7 @@ Start it as `python -m mindllm.pretrain CONFIG` for one process, or for several 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -31,9 +32,10 @@ from mindllm.models import MODELS
 from mindllm.models.gpt_neo import GPTNeoConfig
 from mindllm.models.mindllm import MindLLMConfig
 from mindllm.plan import HardwareConfig, check_batches, print_plan, with_vocabulary
-from mindllm.stage import Stage, differences, indented, require
+from mindllm.stage import Stage, differences, held, indented, read_json, require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 from mindllm.train import NextToken, TrainConfig, changes, train, write_config
+from mindllm.train.loop import REHEARSAL_STEPS
 from mindllm.train.samples import Samples, SamplesConfig
 from mindllm.train.validation import validator
 from mindllm.training_data import open_sources
@@ -106,13 +108,15 @@ def pretrain(config: PretrainConfig) -> int:
             lambda mixture: mixture.check_epochs(config.max_epochs, config.max_epochs_by_source),
         )
     if config.dry_run:  # a folder of its own, thrown away; nothing of it goes to a board elsewhere
-        config = replace(config, out=f"{config.out}.dry-run", force=True, train=replace(config.train, wandb=""))
+        out = f"{config.out.rstrip('/')}.dry-run"
+        config = replace(config, out=out, force=True, train=replace(config.train, wandb=""))
     for folder in shard_folders(config).values():
         require(folder, "python -m data_pipeline shard CONFIG")
     tokenizer = load_tokenizer(config.tokenizer)
     rank, world, device = door.init_distributed()
     try:
-        return _run(config, tokenizer, rank, world, device)
+        with contextlib.ExitStack() as until_end:
+            return _run(config, tokenizer, rank, world, device, until_end)
     finally:
         door.shutdown()
 
@@ -122,7 +126,10 @@ def shard_folders(config: PretrainConfig) -> dict[str, str]:
     return {"": config.shards, **config.more_shards}
 
 
-def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, device: torch.device) -> int:
+def _run(
+    config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, device: torch.device,
+    until_end: contextlib.ExitStack,
+) -> int:  # fmt: skip
     out = Path(config.out)
     _check(config, tokenizer, world)
     mixture = open_mixture(config, tokenizer, show=rank == 0)
@@ -135,7 +142,7 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
         inputs["init_from"] = weights_fingerprint(config.init_from)
     stage = Stage(out, "pretrain", identity(config), inputs, place="out=... (or run=...)")
     sample = _sampler(config, tokenizer)
-    if not _start(stage, record, config, rank):
+    if not _start(stage, record, config, rank, until_end):
         return 0
     if sample is not None and rank == 0:
         sample.open(out, changes.newest_progress(out).step)
@@ -167,7 +174,9 @@ def _run(config: PretrainConfig, tokenizer: Tokenizer, rank: int, world: int, de
     if config.dry_run:
         if rank == 0:
             shutil.rmtree(out)
-            print(f"pretrain: dry run done, {out} is removed; without dry_run=true the run begins", flush=True)
+            through = result.progress.step >= min(REHEARSAL_STEPS, config.train.steps)
+            state = "dry run done" if through else "stopped on request before the dry run was through"
+            print(f"pretrain: {state}, {out} is removed; without dry_run=true the run begins", flush=True)
     elif rank == 0 and result.finished:
         stage.finish(**{"in": result.progress.tokens, "out": result.progress.step, "unit": "tokens -> steps",
                         "parameters": model.num_parameters(), "world": world, "zero_stage": config.train.zero_stage,
@@ -211,14 +220,19 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
     return settings
 
 
-def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: int) -> bool:
-    """Rank 0 looks at the folder for all; every rank gets its answer, or its error.
+def _start(
+    stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: int, until_end: contextlib.ExitStack
+) -> bool:
+    """Rank 0 looks at the folder for all, and holds it; every rank gets its answer, or its error.
 
     Raises UserError, too, on a rank that sees other data than rank 0: machines may hold copies of their own.
     """
     answer: bool | str = True
     if rank == 0:
         try:
+            with contextlib.suppress(OSError):  # what is wrong with the place, Stage says better
+                stage.folder.mkdir(parents=True, exist_ok=True)
+                until_end.enter_context(held(stage.folder))
             answer = changes.start(stage, record, config.force, config.accept_changes)
         except UserError as error:
             answer = str(error)
@@ -228,6 +242,14 @@ def _start(stage: Stage, record: dict[str, Any], config: PretrainConfig, rank: i
     if theirs != record:
         lines = indented(list(differences(theirs, record)))
         raise UserError(f"rank {rank} finds other data in the shard folders than rank 0 (rank 0 -> here):\n{lines}")
+    if answer:
+        sees = (read_json(stage.folder / "plan.json") or {}).get("hash") == stage.plan["hash"]
+        blind = [str(number) for number, seen in enumerate(door.from_every_rank(sees)) if not seen]
+        if blind:
+            raise UserError(
+                f"{stage.folder}: rank {', '.join(blind)} does not see what rank 0 has written there; every process "
+                "writes its part of a checkpoint into it, so it has to be on a file system that all machines share"
+            )
     return answer
 
 

@@ -10,6 +10,7 @@ synced and renamed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -131,6 +132,26 @@ class Stage:
                 f"It belongs to another stage, which force=true would not touch; choose another {self._place} folder."
             )
         return "\n".join([head, indented(self.changes()), way_out])
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else holds this folder while the block runs. Raises UserError where somebody does.
+
+    For work that takes hours in one folder: two of it would overwrite each other's files. A killed process holds
+    nothing. Network file systems without locks are not protected.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is at work in it; wait for it, or stop it first") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def require(folder: str | Path, maker: str) -> dict[str, Any]:

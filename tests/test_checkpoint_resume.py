@@ -10,7 +10,7 @@ from checkpoint_engine import Files, save_all
 
 from mindllm import engine as door
 from mindllm.checkpoint import Keep, Progress, corruption, folder_name, latest, latest_intact, read_progress, resume
-from mindllm.config import UserError
+from mindllm.config import RunFailed, UserError
 from mindllm.mixture.past import RULES
 from mindllm.stage import read_json, write_json
 
@@ -92,7 +92,20 @@ def test_one_flipped_bit_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {p: p.read_bytes() for p in three.iterdir()} == content, "it stays untouched"
     assert corruption(three) == f"{name} is not what was written: its checksum differs" and corruption(one) is None
     flip(one / name, where)
-    assert latest_intact(tmp_path) is None and latest_intact(tmp_path / "nothing") is None
+    with pytest.raises(RunFailed, match="no checkpoint in it can be used"):
+        latest_intact(tmp_path)
+    assert latest_intact(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_one_that_was_passed_over_pushes_no_other_out(tmp_path: Path, keep: int) -> None:
+    """The newest one's checksum is wrong; the run goes on from the one before, and is stopped before that step."""
+    save_all(Files(), tmp_path, [20, 30], Keep(2))
+    flip(tmp_path / folder_name(30) / "model.pt")
+    assert latest_intact(tmp_path) == tmp_path / folder_name(20)
+    save_all(Files(), tmp_path, [24], Keep(keep))
+    assert latest_intact(tmp_path) == tmp_path / folder_name(24)
+    assert (tmp_path / folder_name(20)).exists() == (keep == 2)
 
 
 def test_each_process_compares_what_it_wrote(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -216,15 +217,20 @@ def test_the_shipped_config_loads_and_identity_leaves_out_logging() -> None:
 def test_a_rank_that_sees_other_data_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, record = PretrainConfig(), {"sources": {"书": {"tokens": 5}}}
     stage = Stage(tmp_path, "pretrain", {}, {})
+    stage.start()
     for theirs, expected in ((record, None), ({"sources": {"书": {"tokens": 4}}}, "rank 1 finds other data")):
         monkeypatch.setattr(door, "from_rank_zero", lambda value, theirs=theirs: (True, theirs))
         if expected is None:
-            assert _start(stage, record, config, rank=1)
+            assert _start(stage, record, config, rank=1, until_end=contextlib.ExitStack())
         else:
             message = str(pytest.raises(UserError, _start, stage, record, config, 1).value)
             assert message.startswith(expected) and "sources.书.tokens: 4 -> 5" in message
     monkeypatch.setattr(door, "from_rank_zero", lambda value: ("no", record))
     assert str(pytest.raises(UserError, _start, stage, record, config, 1).value) == "stopped, see rank 0"
+    monkeypatch.setattr(door, "from_rank_zero", lambda value: (True, record))
+    for other in (Stage(tmp_path / "空", "pretrain", {}, {}), Stage(tmp_path, "pretrain", {}, {"x": 1})):
+        message = str(pytest.raises(UserError, _start, other, record, config, 1).value)
+        assert "does not see what rank 0 has written" in message
 
 
 def test_bad_settings_are_named() -> None:

@@ -335,3 +335,10 @@ def test_hash_file_sees_changes(tmp_path: Path) -> None:
             seen.add(hash_file(path))
         path.write_bytes(data + b"x")
         assert len(seen | {hash_file(path)}) == len(places) + 2
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(UserError, match="another process is at work"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass

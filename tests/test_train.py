@@ -123,7 +123,7 @@ def test_resuming_is_exact(tmp_path: Path, world: int, stages: list[int]) -> Non
         if "stop_at" in job:
             assert result["step"] == 3 and [p.name for p in (tmp_path / job["out"]).glob("step-*")] == [folder_name(3)]
         if "breaks" in job:
-            assert result["error"].startswith(f"RuntimeError: step 5: the {job['breaks']}"), result
+            assert result["error"].startswith(f"RunFailed: step 5: the {job['breaks']}"), result
             saved = sorted((tmp_path / job["out"]).glob("step-*"))
             assert [p.name for p in saved] == [folder_name(s) for s in (2, 3, 4)] and not any(map(damage, saved))
             worst = next(saved[-1].glob("*optim_states.pt"), saved[-1] / "mp_rank_00_model_states.pt")

@@ -50,7 +50,8 @@ def train_jobs(folder: Path, jobs: list[dict[str, Any]], world: int = 1) -> list
 
     A job: out (a folder name inside `folder`), train (TrainConfig), model (MindLLMConfig; GPTNeoConfig where it says
     model_type gpt_neo), stop_at (step of a SIGTERM), breaks ("loss" or "gradient" is not finite), breaks_at (step),
-    ignores (true: some positions are no targets, see `labels_of`).  Returns finished, valid and error of each.
+    ignores (true: some positions are no targets, see `labels_of`), rehearse.
+    Returns finished, valid and error of each.
     """
     return _launch("train", folder, jobs, world)
 
@@ -232,6 +233,7 @@ def _train(folder: Path, job: dict[str, Any], rank: int, world: int, device: Any
             new_model(**job.get("model", {})), watched, config, out, rank=rank, world=world, device=device,
             fingerprints={"model": job.get("model", {})}, flops_per_token=1.0,
             validate=lambda model, step: {"valid": 1.0}, loss=Ignoring() if job.get("ignores") else Breaking(),
+            rehearse=job.get("rehearse", False),
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         return {"finished": False, "error": f"{type(error).__name__}: {error}"}

@@ -37,20 +37,20 @@ def doomed(checkpoints: Sequence[tuple[int, float | None]], keep: Keep) -> list[
     return [step for step in steps if step not in stay]
 
 
-def prune(out: Path, keep: Keep) -> None:
-    """Delete what is not kept, and what is incomplete or damaged and older than the newest complete checkpoint.
+def prune(out: Path, keep: Keep, newest: int) -> None:
+    """Delete what is not kept, and what is incomplete or damaged, of the checkpoints up to step `newest`.
 
-    Call it only when nothing is being written in `out`.
+    That is the one just written: those of later steps are what the run has passed over, because their checksums are
+    wrong; they count for nothing. Call it only when nothing is being written in `out`.
     """
-    found = {step_of(folder): folder for folder in complete(out, tell=False)}
-    if not found:
-        return
+    found = {step_of(folder): folder for folder in complete(out, tell=False) if step_of(folder) <= newest}
     gone = [found[step] for step in doomed([(step, _valid_loss(folder)) for step, folder in found.items()], keep)]
-    gone += [folder for folder in folders(out) if step_of(folder) < max(found) and step_of(folder) not in found]
-    for folder in gone:
-        remove(folder)
-    for folder in out.glob(f"step-*{TEMPORARY}"):  # left by a kill while saving
-        remove(folder)
+    gone += [folder for folder in folders(out) if step_of(folder) < newest and step_of(folder) not in found]
+    for folder in [*gone, *out.glob(f"step-*{TEMPORARY}")]:  # those are left by a kill while saving
+        try:
+            remove(folder)
+        except OSError as error:  # such as a file that is being read on a network file system: no end of a training
+            print(f"checkpoint {folder} could not be deleted ({error}); the next one tries again", flush=True)
 
 
 def remove(folder: Path) -> None:

@@ -11,24 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from mindllm import engine as door
-from mindllm.checkpoint.folder import Progress, complete, file_records, read_meta, read_progress, say_damaged
+from mindllm.checkpoint.folder import Progress, complete, file_records, folders, read_meta, read_progress, say_damaged
 from mindllm.checkpoint.writer import record_of
-from mindllm.config import UserError
+from mindllm.config import RunFailed, UserError
 from mindllm.engine import Engine
 from mindllm.mixture.past import past_differences
 from mindllm.stage import differences, indented
 
 
 def latest_intact(out: Path) -> Path | None:
-    """The newest complete checkpoint whose checksums are right, or None. All processes call it, and get the same.
+    """The newest complete checkpoint whose checksums are right, or None where there is none at all. All processes call
+    it, and get the same.
 
-    Rank 0 names the newer ones that it passes over, and says where there are no checksums.
+    Rank 0 names the newer ones that it passes over, and says where there are no checksums.  Raises RunFailed where
+    every one is damaged: a run that began anew would write over them, and over its metrics.
     """
     is_first = door.rank() == 0
     candidates = complete(out, tell=True) if is_first else iter(())
     while True:
         folder: Path | None = door.from_rank_zero(next(candidates, None))
         if folder is None:
+            if door.from_rank_zero(bool(folders(out))):
+                raise RunFailed(f"{out}: no checkpoint in it can be used; to begin anew, move its step-* folders away")
             return None
         found = door.from_every_rank(_my_part(folder))
         problems = [problem for _, problem in found if problem]
@@ -55,7 +59,10 @@ def _my_part(folder: Path) -> tuple[int, str | None]:
 def _compared(folder: Path, rank: int, world: int) -> tuple[int, str | None]:
     """Number of files compared, and what is wrong."""
     try:
-        records = file_records(read_meta(folder) or {"files": {}})
+        meta = read_meta(folder)
+        if meta is None:
+            return 1, "meta.json is not there"  # to this process: other machines may see it
+        records = file_records(meta)
         mine = {name: r for name, r in records.items() if r.xxh3_128 and r.rank % world == rank}
         for name, record in mine.items():
             if record_of(folder / name).xxh3_128 != record.xxh3_128:

@@ -8,6 +8,8 @@ PCIe 5), and the rest of the save before where that is still being written.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -25,6 +27,7 @@ from mindllm.stage import versions
 
 _LONG = 1.0  # seconds of waiting for the save before that are worth a line
 _OTHERS = 60.0  # seconds in which rank 0, stopped by an error, lets other processes finish their files
+_FREE = "GiB are free in"
 _MARGIN = 1.02  # of the space that tensors need: file headers, records
 
 
@@ -135,7 +138,7 @@ class Saver:
         needed = int(sum(door.from_every_rank(num_bytes(states))) * _MARGIN)
         free = shutil.disk_usage(self._out).free
         if free < needed:
-            problem = f"it needs {needed / 2**30:.2f} GiB, and only {free / 2**30:.2f} GiB are free in {self._out}"
+            problem = f"it needs {needed / 2**30:.2f} GiB, and only {free / 2**30:.2f} {_FREE} {self._out}"
         self._agree(step, problem)
         return states
 
@@ -160,6 +163,10 @@ class Saver:
             shutil.rmtree(self._out / (folder_name(step) + TEMPORARY), ignore_errors=True)
         lines = sorted({problem for problem in problems if problem})
         before = latest(self._out)
-        whole = f"{before} is complete; the same command goes on from it" if before else "none was saved before it"
-        raise RunFailed(f"the checkpoint of step {step} could not be saved: {'; '.join(lines)}\n"
-                        f"Make room there, or lower train.keep_last. {whole}.")  # fmt: skip
+        goes_on = (
+            f"{before} is complete; the same command goes on from it." if before else "Older: none was saved before it."
+        )
+        no_room = any(_FREE in line or os.strerror(errno.ENOSPC) in line for line in lines)
+        way_out = "Make room there, or lower train.keep_last. " if no_room else ""
+        head = f"the checkpoint of step {step} could not be saved: {'; '.join(lines)}"
+        raise RunFailed(f"{head}\n{way_out}{goes_on}")

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 import torch
 import xxhash
 
-from mindllm.checkpoint.folder import TEMPORARY, FileRecord, sync_folder
+from mindllm.checkpoint.folder import TEMPORARY, FileRecord, step_of, sync_folder
 from mindllm.checkpoint.keep import Keep, prune, remove
 from mindllm.stage import read_json, write_json
 
@@ -117,7 +117,7 @@ class Writing:
         sync_folder(self.job.temporary)
         _move(self.job.temporary, self.job.final)
         self.num_bytes = sum(record["size"] for record in files.values())
-        prune(self.job.final.parent, self.job.keep)
+        prune(self.job.final.parent, self.job.keep, step_of(self.job.final))
         self.seconds = time.perf_counter() - self._began
 
     def _records_of_others(self, known: set[str]) -> dict[str, Any]:
@@ -188,5 +188,4 @@ def _move(temporary: Path, final: Path) -> None:
     if final.exists():
         final.rename(aside)
     temporary.rename(final)
-    sync_folder(final.parent)
-    remove(aside)
+    sync_folder(final.parent)  # what was set aside goes with the next pruning

@@ -22,6 +22,7 @@ from torch import nn
 from mindllm import checkpoint
 from mindllm import engine as door
 from mindllm.checkpoint import Keep, Progress, Saver
+from mindllm.config import RunFailed
 from mindllm.engine import Engine
 from mindllm.metrics import Metrics
 from mindllm.models.base import LanguageModel
@@ -56,22 +57,22 @@ def train(
     validate, sample: called by all processes with the model and the number of steps done; they return what is recorded,
     numbers and texts by name.  rehearse: after the first two steps of a new run, save, load and validate, so that what
     cannot work fails now and not in the night; dry_run: and stop there.
-    Raises UserError when the checkpoint there belongs to another run, RuntimeError when loss or gradient stop being
-    finite.
+    Raises UserError when the checkpoint there belongs to another run, RunFailed when none there can be used, or when
+    loss or gradient stop being finite.
     """
     loss = loss or NextToken()
     _set_threads(config, world)
     if isinstance(model, LanguageModel):
         _prepare_model(model, config)
     engine = _engine(model.to(device), config, world)
-    start = checkpoint.latest_intact(out)
+    start = None if dry_run else checkpoint.latest_intact(out)  # a dry run that was killed left one
     progress = checkpoint.resume(engine, start, fingerprints) if start else Progress(fingerprints=fingerprints)
     if start and rank == 0:
         print(f"resuming from {start}", flush=True)
     # A run that was killed between its last checkpoint and its end has only its last validation left to do.
     valid = validate(engine.model, progress.step) if progress.step == config.steps else {}
     stop = _StopRequest()
-    rehearsal_at = REHEARSAL_STEPS if (rehearse or dry_run) and not start else 0
+    rehearsal_at = min(REHEARSAL_STEPS, config.steps) if (rehearse or dry_run) and not start else 0
     profiler = Profiler(out if rank == 0 else None, config.profile_step, device)
     sizes = config.sizes_of_steps()
     prepare = prepare_steps(batches, loss, rank, world, device)
@@ -145,8 +146,7 @@ def _rehearse(engine: Engine, saver: Saver, validate: Validate, progress: Progre
     saver.save(progress, {})
     saver.wait()
     saved = time.perf_counter()
-    folder = checkpoint.latest(out)
-    assert folder is not None, "what was just saved is there"
+    folder = out / checkpoint.folder_name(progress.step)  # not the newest: one that is damaged may be of a later step
     checkpoint.resume(engine, folder, progress.fingerprints)
     loaded = time.perf_counter()
     validate(engine.model, progress.step)
@@ -160,12 +160,16 @@ def _rehearse(engine: Engine, saver: Saver, validate: Validate, progress: Progre
 def _check_finite(value: float, what: str, step: int) -> None:
     """Stop before anything is saved: under ZeRO-0 the weights are lost already, and the next batches would not help."""
     if not math.isfinite(value):
-        raise RuntimeError(f"step {step}: the {what} is {value}; the last checkpoint is the one to go on from")
+        raise RunFailed(
+            f"step {step}: the {what} is {value}. The last checkpoint is whole, but the same command would come here "
+            "again, for nothing is left to chance: let a new phase begin before this step (until_step of the one "
+            "before it, and accept_changes=true), so that other batches come"
+        )
 
 
 def _set_threads(config: TrainConfig, world: int) -> None:
     """The cores of a machine shared out among its processes, unless the config says how many each has."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)  # torchrun's, DeepSpeed's
     torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 1) // here))
 
 
