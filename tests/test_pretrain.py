@@ -223,7 +223,7 @@ def test_a_rank_that_sees_other_data_stops(tmp_path: Path, monkeypatch: pytest.M
         if expected is None:
             assert _start(stage, record, config, rank=1, until_end=contextlib.ExitStack())
         else:
-            message = str(pytest.raises(UserError, _start, stage, record, config, 1).value)
+            message = str(pytest.raises(UserError, _start, stage, record, config, 1, contextlib.ExitStack()).value)
             assert message.startswith(expected) and "sources.书.tokens: 4 -> 5" in message
     monkeypatch.setattr(door, "from_rank_zero", lambda value: ("no", record))
     assert str(pytest.raises(UserError, _start, stage, record, config, 1).value) == "stopped, see rank 0"

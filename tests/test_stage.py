@@ -15,7 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindllm.config import UserError
-from mindllm.stage import Stage, atomic, differences, hash_file, hash_json, read_json, require, write_json, write_text
+from mindllm.stage import (
+    Stage,
+    atomic,
+    differences,
+    hash_file,
+    hash_json,
+    held,
+    read_json,
+    require,
+    write_json,
+    write_text,
+)
 
 OPERATIONS = (
     "mkdir",
