@@ -18,7 +18,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data clean-text data-report dedup refine tokenizer tokenizer-report shards verify plan pretrain export generate eval report doctor bench bench-gpu test test-full lint format samples
+.PHONY: help setup demo base-small data clean-text data-report dedup refine tokenizer tokenizer-report shards verify plan pretrain export generate eval report doctor bench bench-gpu test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ shards: $(READY) ## clean text to token shards
 
 verify: $(READY) ## read the token shards again, recompute every hash and count
 	$(call stage,data_pipeline verify,configs/data/sample.yaml)
+
+base-small: $(READY) ## a small base model of any folder of texts, about 30 minutes on 2 cores (INPUT=folder)
+	$(BIN)/python -m mindllm.chain configs/chain/base-small.yaml run=$(if $(filter file,$(origin RUN)),runs/base-small,$(RUN)) input=$(INPUT) $(ARGS)
 
 plan: $(READY) ## what a run needs: memory, hours, mixture (make plan CONFIG=... GPUS=8)
 	$(call stage,mindllm.pretrain,configs/pretrain/tiny.yaml) plan=true hardware.gpus=$(GPUS)

@@ -72,8 +72,15 @@ def write_documents(folder: Path) -> None:
 
 def words(folder: Path, out: str, options: argparse.Namespace) -> list[str]:
     """The command line of the run."""
-    half = options.steps // 2
+    from mindllm.config import load
+    from mindllm.plan import with_vocabulary
+    from mindllm.plan.hardware import DEFAULT_VOCAB_SIZE
+    from mindllm.pretrain import PretrainConfig
+
+    half, config = options.steps // 2, load(PretrainConfig, options.config, [])
+    vocabulary = with_vocabulary(config.model, config.hardware.vocab_size or DEFAULT_VOCAB_SIZE, "").vocab_size
     values = {
+        "model.vocab_size": vocabulary,  # the recipe's, not that of the small tokenizer: the head is a part of the cost
         "run": folder, "out": folder / out, "max_epochs": 1000, "valid_samples": 8,
         "train.steps": options.steps, "train.warmup_steps": min(10, half), "train.batch_size": options.batch_size,
         "train.eval_every": half, "train.save_every": half, "train.keep_last": 1, "train.keep_every": 0,
@@ -90,7 +97,7 @@ def run(command: list[str], out: Path, stop_at: int = 0) -> tuple[int, float]:
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=common.ROOT)
     while process.poll() is None:
-        time.sleep(0.5)
+        time.sleep(0.05)
         lines = read_metrics(out / "metrics.jsonl") if stop_at else []
         if lines and lines[-1]["step"] >= stop_at:
             process.send_signal(signal.SIGTERM)
@@ -135,12 +142,15 @@ def main() -> int:
     parser.add_argument("set", nargs="*", help="more key=value for the run")
     options = parser.parse_args()
     if options.cpu:
-        options.steps, options.batch_size = min(options.steps, 8), min(options.batch_size, 4)
+        options.steps, options.batch_size = 60, min(options.batch_size, 4)  # long enough to be stopped half-way
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder)
         command, out = words(folder, "stopped", options), folder / "stopped"
         first = run(command, out, stop_at=options.steps // 2 + 2)
+        if first[0] == 0 and (out / "meta.json").exists():
+            print("the run had ended before it could be stopped; take more --steps", file=sys.stderr)
+            return 1
         second = run(command, out)
         table = Table("figure", "value", title=f"{options.config}, {options.steps} steps, stopped once")
         table.add_row("exit codes, seconds", f"{first[0]} in {first[1]:.0f}, {second[0]} in {second[1]:.0f}")

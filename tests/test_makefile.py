@@ -62,7 +62,7 @@ def test_what_a_target_runs_is_there(venv: Path, target: str) -> None:
     for script in re.findall(r"python (\S+\.py)", output):
         assert (ROOT / script).is_file(), script
     if not set(modules) & {"pytest", "mindllm.doctor"} and modules:
-        assert configs and "run=runs/demo" in output
+        assert configs and f"run=runs/{'base-small' if target == 'base-small' else 'demo'}" in output
 
 
 def test_the_image_makes_a_folder_for_every_package() -> None:

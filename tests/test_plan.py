@@ -94,7 +94,7 @@ def test_the_1_3b(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what it says without a GPU")
 def test_tiny_on_a_machine_without_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = recipe("tiny", tmp_path, capsys, "hardware.gpu=")
-    for expected in ("ASSUMED: a vocabulary of 32,000", "time on 1 x CPU hours n/a", "set train.peak_tflops",
+    for expected in ("ASSUMED: a vocabulary of 4,096", "time on 1 x CPU hours n/a", "set train.peak_tflops",
                      "8 = micro-batch 4 x accumulation 2 x 1", "steps 0 to 240, 491,520 tokens: by size"):  # fmt: skip
         assert expected in found
     assert "it fits" not in found and "NOT fit" not in found

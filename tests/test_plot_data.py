@@ -95,8 +95,8 @@ def test_values_json_cannot_say_are_gaps() -> None:
 
 def test_marks_are_phases_and_accepted_data(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path), "a")
-    assert marks(run) == [(4, "resumed with other data"), (6, "phase 1 of the mixture")]
-    assert marks(read_run(write_run(tmp_path / "b", done=5), "b")) == [(4, "resumed with other data")]
+    assert marks(run) == [(4, "went on with a -> b"), (6, "phase 1 of the mixture")]
+    assert marks(read_run(write_run(tmp_path / "b", done=5), "b")) == [(4, "went on with a -> b")]
 
 
 def test_final_and_best_values(tmp_path: Path) -> None:

@@ -226,7 +226,10 @@ def test_a_rank_that_sees_other_data_stops(tmp_path: Path, monkeypatch: pytest.M
             message = str(pytest.raises(UserError, _start, stage, record, config, 1, contextlib.ExitStack()).value)
             assert message.startswith(expected) and "sources.书.tokens: 4 -> 5" in message
     monkeypatch.setattr(door, "from_rank_zero", lambda value: ("no", record))
-    assert str(pytest.raises(UserError, _start, stage, record, config, 1, contextlib.ExitStack()).value) == "stopped, see rank 0"
+    assert (
+        str(pytest.raises(UserError, _start, stage, record, config, 1, contextlib.ExitStack()).value)
+        == "stopped, see rank 0"
+    )
     monkeypatch.setattr(door, "from_rank_zero", lambda value: (True, record))
     for other in (Stage(tmp_path / "空", "pretrain", {}, {}), Stage(tmp_path, "pretrain", {}, {"x": 1})):
         message = str(pytest.raises(UserError, _start, other, record, config, 1, contextlib.ExitStack()).value)

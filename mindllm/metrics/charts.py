@@ -115,12 +115,18 @@ def _run_data(run: Run, curves: dict[str, Points], limit: int) -> dict[str, Any]
 
 
 def marks(run: Run) -> list[tuple[int, str]]:
-    """(step, what happened there): later phases of the mixture, and resumes with other data, as far as it came."""
+    """(step, what happened there): later phases of the mixture, and accepted changes, as far as it came."""
     record = run.mixture.get("record") or {}
     found = [
         (phase["from_step"], f"phase {number} of the mixture")
         for number, phase in enumerate(record.get("phases", []))
         if phase.get("from_step")
     ]
-    found += [(entry["step"], "resumed with other data") for entry in run.mixture.get("accepted", [])]
+    found += [(entry["step"], f"went on with {_shown(entry)}") for entry in run.mixture.get("accepted", [])]
     return sorted((step, text) for step, text in found if step <= run.last_step)
+
+
+def _shown(entry: dict[str, Any]) -> str:
+    """What was changed: the only difference, or how many there are."""
+    lines = entry.get("differences") or ["a change"]
+    return lines[0].removeprefix("record.") if len(lines) == 1 else f"{len(lines)} changes"

@@ -141,7 +141,8 @@ class _Values:
 
     @property
     def hours(self) -> float | None:
-        return self.clock.hours[-1] if self.clock.hours else None
+        found = self.totals  # the clock's last hour is that of the last step, without the pauses behind it
+        return found and (found.training + found.saving + found.validating + found.sampling) / 3600
 
     @property
     def waiting(self) -> float | None:

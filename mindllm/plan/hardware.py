@@ -23,7 +23,7 @@ MEMORY_GIB = {
     "L40": 45.0, "L20": 45.0, "L4": 22.5, "RTX A6000": 48.0, "RTX 5090": 31.8, "RTX 4090": 24.0, "RTX 3090": 24.0,
     "MI300X": 192.0, "MI250X": 64.0,
 }  # fmt: skip
-TWO_SIZES = {"A100": "40 and 80", "A800": "40 and 80", "GH200": "96 and 144", "B200": "180 and 192"}
+TWO_SIZES = {"A100": (40, 80), "A800": (40, 80), "GH200": (96, 144), "B200": (180, 192)}
 
 
 @dataclass
@@ -87,7 +87,7 @@ def find_device(config: HardwareConfig, peak: float = 0.0) -> Device:
 def _memory_of(name: str, notes: list[str]) -> float | None:
     """Bytes of the device that calls itself `name`, or None; says which of two sizes it took."""
     said = re.search(r"(\d+)\s*(?:GB|GiB)\b", name, re.IGNORECASE)
-    if said:
+    if said and said[1] != "480":  # nvidia-smi calls a GH200 "GH200 480GB", by the memory of its processor
         return int(said[1]) * 2.0**30
     if peak_of(name) is None:  # not in the tables, or a namesake: a laptop's, a part of a GPU
         return None
@@ -96,7 +96,8 @@ def _memory_of(name: str, notes: list[str]) -> float | None:
         return None
     key = max(known, key=len)
     if key in TWO_SIZES:
-        sizes = f"{TWO_SIZES[key]} GB are sold"
-        notes.append(f"{key}: {sizes}, {MEMORY_GIB[key]:g} GiB taken; say which, as hardware.gpu=\"{key} 80GB\", "
+        small, large = TWO_SIZES[key]
+        notes.append(f"{key}: {small} and {large} GB are sold, {MEMORY_GIB[key]:g} GiB taken; say which, as "
+                     f"hardware.gpu=\"{key} {large}GB\", "
                      "or set hardware.memory_gib")  # fmt: skip
     return MEMORY_GIB[key] * 2**30

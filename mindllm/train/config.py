@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -81,15 +82,17 @@ class TrainConfig:
             yield f"zero_stage: {self.zero_stage} is not 0, 1, 2 or 3"
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             yield "betas: two numbers in [0, 1)"
-        if self.learning_rate <= 0 or not 0 <= self.min_lr_ratio <= 1 or not 0 < self.decay_ratio <= 1:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.min_lr_ratio <= 1 or not 0 < self.decay_ratio <= 1:
             yield "learning_rate must be above 0, min_lr_ratio in [0, 1], decay_ratio in (0, 1]"
         if not 0 <= self.warmup_steps <= self.steps:
             yield f"warmup_steps: {self.warmup_steps} is not between 0 and steps {self.steps}"
         yield from self._ramp_problems()
         for name in ("weight_decay", "eps", "max_grad_norm", "num_threads", "z_loss", "peak_tflops", "prefetch",
                      "samples_every", "keep_every", "keep_best", "profile_step"):  # fmt: skip
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 yield f"{name}: must be 0 or more"
+        if self.profile_step > self.steps > 0:
+            yield f"profile_step: {self.profile_step} is after the last step, {self.steps}"
         if self.recompute_layers < -1:
             yield "recompute_layers: a number of layers, or -1 for all"
         zero = self.deepspeed.get("zero_optimization", {})
@@ -105,7 +108,9 @@ class TrainConfig:
             if not before < stage.until_step < self.steps:
                 between = f"between {before} and steps {self.steps}"
                 yield f"batch_ramp.{number}.until_step: {stage.until_step} is not {between}"
-            if stage.batch_size < 1 or self.micro_batch_size > 0 and stage.batch_size % self.micro_batch_size:
+            if stage.batch_size < 1:
+                yield f"batch_ramp.{number}.batch_size: must be at least 1"
+            elif self.micro_batch_size > 0 and stage.batch_size % self.micro_batch_size:
                 yield (
                     f"batch_ramp.{number}.batch_size: {stage.batch_size} is no multiple of micro_batch_size "
                     f"{self.micro_batch_size}"

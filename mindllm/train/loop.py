@@ -103,7 +103,7 @@ def train(
             if _due(progress.step, config.save_every, config) or stop.agreed:
                 metrics.saved(progress.step, saver.save(progress, valid if validated else {}))
             if progress.step == rehearsal_at:
-                _rehearse(engine, saver, validate, progress, out, rank)
+                _rehearse(engine, saver, validate, sample, progress, out, rank)
                 stop.agreed = stop.agreed or dry_run
             metrics.restart_clock()
     return Result(progress, progress.step >= config.steps, valid)
@@ -138,10 +138,12 @@ def _forward_backward(
     return dict(zip(counts, found, strict=True)), round(targets), stopping > 0
 
 
-def _rehearse(engine: Engine, saver: Saver, validate: Validate, progress: Progress, out: Path, rank: int) -> None:
-    """Save, load and validate once; the run then goes on from what was loaded, which is the same bit by bit."""
+def _rehearse(
+    engine: Engine, saver: Saver, validate: Validate, sample: Sample | None, progress: Progress, out: Path, rank: int
+) -> None:
+    """Save, load, validate, generate once; the run goes on from what was loaded, which is the same bit by bit."""
     if rank == 0:
-        print(f"rehearsal after {progress.step} steps: saving, loading, validating", flush=True)
+        print(f"rehearsal after {progress.step} steps: saving, loading, validating, generating", flush=True)
     began = time.perf_counter()
     saver.save(progress, {})
     saver.wait()
@@ -150,10 +152,12 @@ def _rehearse(engine: Engine, saver: Saver, validate: Validate, progress: Progre
     checkpoint.resume(engine, folder, progress.fingerprints)
     loaded = time.perf_counter()
     validate(engine.model, progress.step)
+    if sample:
+        sample(engine.model, progress.step)
     if rank == 0:
         size = sum(p.stat().st_size for p in folder.iterdir())
         print(f"rehearsal: all of it works; a checkpoint is {size / 2**30:.2f} GiB, saved in {saved - began:.1f} s, "
-              f"loaded in {loaded - saved:.1f} s; a validation takes {time.perf_counter() - loaded:.1f} s",
+              f"loaded in {loaded - saved:.1f} s; validating and generating takes {time.perf_counter() - loaded:.1f} s",
               flush=True)  # fmt: skip
 
 
@@ -161,9 +165,10 @@ def _check_finite(value: float, what: str, step: int) -> None:
     """Stop before anything is saved: under ZeRO-0 the weights are lost already, and the next batches would not help."""
     if not math.isfinite(value):
         raise RunFailed(
-            f"step {step}: the {what} is {value}. The last checkpoint is whole, but the same command would come here "
-            "again, for nothing is left to chance: let a new phase begin before this step (until_step of the one "
-            "before it, and accept_changes=true), so that other batches come"
+            f"step {step}: the {what} is {value}. Nothing of it was saved, but the same command would come here again, "
+            "for nothing is left to chance. Train anew (out=...) with a lower train.learning_rate or a longer "
+            "train.warmup_steps; or go on from the last checkpoint with other batches: let a new phase begin before "
+            "this step (until_step of the one before it, and accept_changes=true)"
         )
 
 
