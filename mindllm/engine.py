@@ -101,6 +101,8 @@ class Engine:
                 "train.deepspeed: checkpoint.writer and datastates would replace what writes checkpoints here"
             )
         self._files = self._engine.checkpoint_engine = _Files()
+        if zero_stage == 0 and self.world == 1:
+            self._engine.enable_backward_allreduce = False  # it copies all gradients twice to add up one process's
 
     @property
     def model(self) -> nn.Module:
