@@ -231,11 +231,6 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def barrier() -> None:
-    """Wait for all processes."""
-    dist.barrier()
-
-
 def shutdown() -> None:
     """Leave the process group, so that the interpreter can end quietly.
 

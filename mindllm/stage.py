@@ -105,7 +105,7 @@ class Stage:
         head = f"{self.name}: {self.folder} goes on with another plan (there -> now):"
         print(f"{head}\n{indented(self.changes())}", flush=True)
         (self.folder / "meta.json").unlink(missing_ok=True)  # first: what is complete was made from the old plan
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         write_json(self.folder / "plan.json", self.plan)
 
     def _make_folder(self) -> None:
@@ -237,7 +237,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -247,7 +247,8 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, too."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -107,7 +107,7 @@ def print_mixture(mixture: Mixture) -> None:
     for rows in (mixture.table(), mixture.language_table()):
         for row in rows:
             languages = ", ".join(name for name, tokens in row.languages.items() if tokens * 100 >= row.tokens)
-            counts = (_short(row.documents), _short(row.tokens), f"{row.share:.1%}", _short(row.served_tokens))
+            counts = (short(row.documents), short(row.tokens), f"{row.share:.1%}", short(row.served_tokens))
             table.add_row(escape(row.source), languages, *counts, f"{row.epochs:.2f}")
         table.add_section()
     console = Console()
@@ -143,9 +143,9 @@ def _phase_table(mixture: Mixture) -> Table:
     return table
 
 
-def _short(count: int) -> str:
+def short(count: float) -> str:
     """1,234, and from a million on 1.23M, 1.23B, 1.23T; the exact numbers are in mixture.json."""
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if count >= factor:
             return f"{count / factor:.2f}{unit}"
-    return f"{count:,}"
+    return f"{count:,.0f}"

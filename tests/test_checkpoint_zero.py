@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
 import threading
 from collections import OrderedDict
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training_script import run_group
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES: list[dict[str, Any]] = [
@@ -28,43 +27,25 @@ TIED = [case for case in CASES if case["model"]]
 PLAIN = (int, float, str, bool, type(None))
 
 
-def run_group(folder: Path, world: int, cases: list[dict[str, Any]]) -> None:
+def run_cases(folder: Path, world: int, cases: list[dict[str, Any]]) -> None:
     """Go through the cases in a group of `world` processes; an assertion in any of them fails the test."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    group = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-             "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    words = [sys.executable, __file__, str(folder), json.dumps(cases)]
-    with open(folder / "log.txt", "w+", encoding="utf-8") as log:
-        processes = [
-            subprocess.Popen(words, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, cwd=ROOT,
-                             stdout=log, stderr=subprocess.STDOUT)
-            for rank in map(str, range(world))
-        ]  # fmt: skip
-        try:
-            codes = [process.wait(timeout=240) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        log.seek(0)
-        assert codes == [0] * world, log.read()[-6000:]
+    run_group([sys.executable, __file__, str(folder), json.dumps(cases)], folder, world)
 
 
 def test_every_stage_and_precision(tmp_path: Path) -> None:
-    run_group(tmp_path, 1, TIED)
+    run_cases(tmp_path, 1, TIED)
     check_weights(tmp_path, TIED)
 
 
 def test_two_processes(tmp_path: Path) -> None:
     cases = [case for case in TIED if (case["zero_stage"], case["precision"]) in ((1, "bf16"), (3, "fp32"))]
-    run_group(tmp_path, 2, cases)
+    run_cases(tmp_path, 2, cases)
     check_weights(tmp_path, cases)
 
 
 @pytest.mark.slow
 def test_every_stage_and_precision_with_two_processes(tmp_path: Path) -> None:
-    run_group(tmp_path, 2, CASES)
+    run_cases(tmp_path, 2, CASES)
     check_weights(tmp_path, CASES)
 
 

@@ -9,8 +9,6 @@ import gc
 import importlib
 import json
 import os
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +19,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import nn
+from training_script import run_group
 
 from mindllm.loss import chunk_sizes
 from mindllm.models import MODELS, GPTNeoConfig, MindLLMConfig, ModelConfig
@@ -149,24 +148,7 @@ def test_known_sums() -> None:
 def measure(folder: Path, world: int, cases: list[tuple[str, int]]) -> list[list[dict[str, Any]]]:
     """What every process of a group writes down, for each (precision, ZeRO stage)."""
     (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    group = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-             "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    with open(folder / "log.txt", "w+", encoding="utf-8") as log:
-        processes = [
-            subprocess.Popen([sys.executable, __file__, str(folder)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                             env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank})
-            for rank in map(str, range(world))
-        ]  # fmt: skip
-        try:
-            codes = [process.wait(timeout=240) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        log.seek(0)
-        assert codes == [0] * world, log.read()
+    run_group([sys.executable, __file__, str(folder)], folder, world)
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(world)]
 
 

@@ -22,7 +22,7 @@ from mindllm.stage import Stage, read_json, write_json
 from mindllm.tokenizer import Tokenizer
 from mindllm.train import TrainConfig
 from mindllm.train.changes import start
-from mindllm.training_data import _short, fingerprints, open_sources, print_mixture, write_record
+from mindllm.training_data import fingerprints, open_sources, print_mixture, short, write_record
 
 SEQ_LEN, STEPS = 8, 12
 OLD = [PhaseConfig({"web-zh": 1, "web-en": 2})]
@@ -316,4 +316,4 @@ def test_what_a_run_does_not_reach_is_said(root: Path, tmp_path: Path, capsys: p
     [(0, "0"), (999_999, "999,999"), (1_000_000, "1.00M"), (2_345_678_901, "2.35B"), (5 * 10**12, "5.00T")],
 )
 def test_large_counts_are_written_short(count: int, text: str) -> None:
-    assert _short(count) == text
+    assert short(count) == text

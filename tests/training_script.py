@@ -67,12 +67,17 @@ def command_lines(folder: Path, calls: list[dict[str, Any]], world: int = 1) -> 
 
 def _launch(kind: str, folder: Path, jobs: list[dict[str, Any]], world: int) -> list[dict[str, Any]]:
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    run_group([sys.executable, __file__, kind, str(folder)], folder, world)
+    return results(folder, rank=0)
+
+
+def run_group(words: list[str], folder: Path, world: int) -> None:
+    """Run a command as every rank of a process group on a free port; all have to end well. Writes folder/log.txt."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     group = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
              "MASTER_PORT": str(port), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    words = [sys.executable, __file__, kind, str(folder)]
     with open(folder / "log.txt", "w+", encoding="utf-8") as log:
         processes = [
             subprocess.Popen(words, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, cwd=ROOT,
@@ -85,8 +90,7 @@ def _launch(kind: str, folder: Path, jobs: list[dict[str, Any]], world: int) -> 
             for process in processes:
                 process.kill()  # one that waits for a lost one would wait for ever
         log.seek(0)
-        assert codes == [0] * world, log.read()
-    return results(folder, rank=0)
+        assert codes == [0] * world, log.read()[-6000:]
 
 
 def results(folder: Path, rank: int) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ before a resume (resume.py).
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -129,12 +128,3 @@ def read_progress(folder: Path) -> Progress:
     if meta is None:
         raise RuntimeError(f"{folder}: no meta.json, so no complete checkpoint")
     return Progress(**{k: meta[k] for k in ("step", "tokens", "skipped", "fingerprints")})
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

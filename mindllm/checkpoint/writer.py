@@ -20,9 +20,9 @@ from typing import IO, Any, NamedTuple
 import torch
 import xxhash
 
-from mindllm.checkpoint.folder import TEMPORARY, FileRecord, step_of, sync_folder
+from mindllm.checkpoint.folder import TEMPORARY, FileRecord, step_of
 from mindllm.checkpoint.keep import Keep, prune, remove
-from mindllm.stage import read_json, write_json
+from mindllm.stage import read_json, sync_folder, write_json
 
 _CHUNK = 8 << 20  # bytes hashed, then written while they are in the processor's cache
 _POLL = 0.05  # seconds between two looks at the folder

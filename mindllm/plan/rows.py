@@ -16,6 +16,7 @@ from mindllm.models import GPTNeoConfig, ModelConfig
 from mindllm.plan.hardware import Device, HardwareConfig
 from mindllm.plan.memory import RESERVE, Need, Sizes, checkpoint_bytes, need
 from mindllm.train.config import TrainConfig
+from mindllm.training_data import short
 
 GIB = 2**30
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)  # rows of the memory table
@@ -39,6 +40,7 @@ class Work(NamedTuple):
 
 
 def model_rows(work: Work) -> Iterator[tuple[str, str]]:
+    """Shape and parameters, part by part."""
     model, total = work.model, work.sizes.total
     C, V, head_dim = model.hidden_size, model.vocab_size, model.head_size
     neo = isinstance(model, GPTNeoConfig)
@@ -68,6 +70,7 @@ def _last_norm(model: ModelConfig) -> int:
 
 
 def work_rows(work: Work) -> Iterator[tuple[str, str]]:
+    """Batches, tokens and FLOPs."""
     train, size = work.train, work.train.micro_batch_size
     for before, (until, batch) in zip((0, *(until for until, _ in work.batches.ramp)),
                                       (*work.batches.ramp, (train.steps, train.batch_size)), strict=True):  # fmt: skip
@@ -91,6 +94,7 @@ def _looked_up(model: ModelConfig) -> int:
 
 
 def time_rows(work: Work, device: Device, hardware: HardwareConfig) -> Iterator[tuple[str, str]]:
+    """Speed, hours and costs at the share of the peak that is hoped for."""
     seconds = _seconds(work, device, hardware)
     if seconds is None or device.tflops is None:
         yield "hours", "n/a: the device's speed is not known"
@@ -118,6 +122,7 @@ def _seconds(work: Work, device: Device, hardware: HardwareConfig) -> float | No
 
 
 def checkpoint_rows(work: Work, device: Device, hardware: HardwareConfig) -> Iterator[tuple[str, str]]:
+    """Size of a checkpoint, disk for all that stay, time between them, host memory."""
     train, total = work.train, work.sizes.total
     size = checkpoint_bytes(total, train.precision, train.zero_stage)
     yield "size", f"{total:,} x {size / total:g} bytes = {_gib(size)}"
@@ -185,14 +190,6 @@ def chosen_lines(work: Work, device: Device, kind: str) -> Iterator[str]:
     offload = {"offload_optimizer", "offload_param"} & {*train.deepspeed.get("zero_optimization", {})}
     if offload:
         yield f"memory: {' and '.join(sorted(offload))} moves part of this to the host, which is not counted here"
-
-
-def short(count: float) -> str:
-    """1,234, and from a million on 1.23M, 1.23B, 1.23T."""
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
-        if count >= factor:
-            return f"{count / factor:.2f}{unit}"
-    return f"{count:,.0f}"
 
 
 def _gib(size: float) -> str:

@@ -29,14 +29,13 @@ from mindllm.plan.rows import (
     chosen_lines,
     memory_table,
     model_rows,
-    short,
     time_rows,
     work_rows,
 )  # fmt: skip
 from mindllm.stage import require
 from mindllm.tokenizer import Tokenizer, load_tokenizer
 from mindllm.train.config import TrainConfig
-from mindllm.training_data import print_mixture
+from mindllm.training_data import print_mixture, short
 
 PIPE_WIDTH = 120  # columns where no terminal says how many it has
 
