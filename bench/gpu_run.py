@@ -92,7 +92,7 @@ def words(folder: Path, out: str, options: argparse.Namespace) -> list[str]:
 
 def run(command: list[str], out: Path, stop_at: int = 0) -> tuple[int, float]:
     """Run to the end, or until metrics.jsonl has step `stop_at` (then SIGTERM); returns (exit code, seconds)."""
-    from mindllm.metrics import read_metrics
+    from mindllm.metrics.read import read_metrics
 
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=common.ROOT)
@@ -107,7 +107,7 @@ def run(command: list[str], out: Path, stop_at: int = 0) -> tuple[int, float]:
 
 def figures(out: Path) -> dict[str, str]:
     """What the run wrote about itself; medians leave the steps that compile out of account."""
-    from mindllm.metrics import read_metrics
+    from mindllm.metrics.read import read_metrics
 
     lines = read_metrics(out / "metrics.jsonl")
 
@@ -126,7 +126,7 @@ def figures(out: Path) -> dict[str, str]:
 
 def losses(out: Path) -> list[float]:
     """The loss of every step."""
-    from mindllm.metrics import read_metrics
+    from mindllm.metrics.read import read_metrics
 
     return [line["loss"] for line in read_metrics(out / "metrics.jsonl") if "loss" in line]
 

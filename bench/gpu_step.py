@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from mindllm import attention, loss
-from mindllm.metrics import flops_per_token, peak_tflops
+from mindllm.metrics.flops import flops_per_token
+from mindllm.metrics.peaks import peak_tflops
 from mindllm.models import MODELS, GPTNeoConfig, MindLLMConfig, ModelConfig
 
 

@@ -70,7 +70,8 @@ import torch  # noqa: E402
 
 from mindllm import engine as door  # noqa: E402
 from mindllm.config import read_yaml  # noqa: E402
-from mindllm.metrics import Metrics, flops_per_token  # noqa: E402
+from mindllm.metrics.flops import flops_per_token  # noqa: E402
+from mindllm.metrics.record import Metrics  # noqa: E402
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig  # noqa: E402
 from mindllm.models import MODELS, LanguageModel  # noqa: E402
 from mindllm.shards import Shards, ShardWriter  # noqa: E402

@@ -33,17 +33,16 @@ import common  # noqa: F401  the repository on Python's path
 import numpy as np
 import torch
 import training
+from common_judge import Held, bits_per_byte, draw, print_table, read_held
 
-from eval.bpb import encode, list_folders, model_bits, open_model, read_texts
+from eval.bpb import open_model
 from mindllm.config import load
 from mindllm.models import MODELS
 from mindllm.shards import Shards, list_split
 from mindllm.tokenizer import load_tokenizer
 
 MODES = ("fp32", "bf16", "fp32-compiled", "bf16-compiled")
-TOTALS = ("total", "zh", "en", "other")
 Point = tuple[float, Path]  # minutes of steps until a checkpoint, its folder
-Held = dict[str, tuple[list[np.ndarray], int]]  # source -> its held-out documents as token ids, their UTF-8 bytes
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -225,49 +224,6 @@ class Theirs:
         import transformers
 
         return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def read_held(config: Any, tokenizer: Any, max_bytes: int) -> Held:
-    """The held-out text of every source, so much of each at most, by the exported tokenizer."""
-    own = load_tokenizer(config.tokenizer)
-    folders = list_folders(Path(config.shards), "valid")
-    return {name: tuple(encode(read_texts(folder, own, max_bytes), tokenizer)) for name, folder in folders.items()}  # type: ignore[misc]
-
-
-def bits_per_byte(model: Any, held: Held, eos: int) -> dict[str, float]:
-    """By source, and in total by the language that ends the sources' names, and of all."""
-    sums = {name: (float(model_bits(model, documents, eos, 4).sum()), size) for name, (documents, size) in held.items()}
-    groups = {name: [row for source, row in sums.items() if source.endswith(f"-{name}")] for name in TOTALS[1:]}
-    rows = {"total": list(sums.values()), **groups, **{name: [row] for name, row in sums.items()}}
-    return {
-        name: sum(bits for bits, _ in found) / max(1, sum(size for _, size in found)) for name, found in rows.items()
-    }
-
-
-def print_table(ours: dict[str, float], theirs: dict[str, float]) -> None:
-    """Bits per byte beside each other; below 0 %: ours is lower."""
-    width = max(map(len, ours))
-    print(f"{'bits per byte':{width}} {'ours':>8} {'theirs':>8} {'':>8}")
-    for name in ours:
-        change = f"{ours[name] / theirs[name] - 1:8.1%}" if theirs[name] else ""
-        print(f"{name:{width}} {ours[name]:8.4f} {theirs[name]:8.4f} {change}", flush=True)
-
-
-def draw(path: str, curves: dict[str, list[tuple[float, float]]]) -> None:
-    """Bits per byte against minutes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), dpi=120)
-    for name, curve in curves.items():
-        axes.plot(*zip(*curve, strict=True), marker="o", label=name)
-    axes.set(xlabel="minutes of training", ylabel="bits per byte, held-out text", title="quality at equal time")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path)
 
 
 def main(options: argparse.Namespace) -> None:

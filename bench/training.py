@@ -76,7 +76,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from mindllm import attention, loss  # noqa: E402
-from mindllm.metrics import flops_per_token  # noqa: E402
+from mindllm.metrics.flops import flops_per_token  # noqa: E402
 from mindllm.models import MODELS, GPTNeoConfig, LanguageModel, MindLLMConfig  # noqa: E402
 
 

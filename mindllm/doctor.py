@@ -16,7 +16,7 @@ from rich.table import Table
 
 import mindllm
 from mindllm import attention, loss
-from mindllm.metrics import peak_tflops
+from mindllm.metrics.peaks import peak_tflops
 
 PACKAGES = (
     "torch",

@@ -25,7 +25,8 @@ from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.hf import start_from, weights_fingerprint
-from mindllm.metrics import flops_per_token, require_wandb
+from mindllm.metrics.board import require_wandb
+from mindllm.metrics.flops import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.phases import sequence_problems
 from mindllm.models import MODELS

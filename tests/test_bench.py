@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import clean_pages  # noqa: E402
 import common  # noqa: E402
+import common_judge  # noqa: E402
 import dedup as bench_dedup  # noqa: E402
 import extraction  # noqa: E402
 import memory  # noqa: E402
@@ -50,7 +51,7 @@ def archive(path: Path, members: dict[str, bytes]) -> None:
 
 
 def test_every_script_runs_from_anywhere_and_is_in_the_table(tmp_path: Path) -> None:
-    scripts = sorted(p for p in (ROOT / "bench").glob("*.py") if p.name != "common.py")
+    scripts = sorted(p for p in (ROOT / "bench").glob("*.py") if not p.name.startswith("common"))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([sys.executable, str(script), "--help"], **options) for script in scripts]
@@ -261,18 +262,18 @@ def test_steps_that_fit_into_the_minutes() -> None:
 def test_bits_per_byte_by_source_and_language(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench_quality, "model_bits", lambda model, documents, eos, size: np.array(documents) * model)
+    monkeypatch.setattr(common_judge, "model_bits", lambda model, documents, eos, size: np.array(documents) * model)
     held: Any = {"text-诗-zh": ([8, 4], 6), "text-d2l-zh": ([10], 5), "text-d2l-en": ([30], 10)}
-    ours = bench_quality.bits_per_byte(1.0, held, 0)
+    ours = common_judge.bits_per_byte(1.0, held, 0)
     assert ours == {"total": 52 / 21, "zh": 2.0, "en": 3.0, "other": 0.0,
                     "text-诗-zh": 2.0, "text-d2l-zh": 2.0, "text-d2l-en": 3.0}  # fmt: skip
-    bench_quality.print_table(ours, bench_quality.bits_per_byte(2.0, held, 0))
+    common_judge.print_table(ours, bench_quality.bits_per_byte(2.0, held, 0))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[2] == ["zh", "2.0000", "4.0000", "-50.0%"] and rows[4] == ["other", "0.0000", "0.0000"]
 
 
 def test_a_curve_of_both(tmp_path: Path) -> None:
-    bench_quality.draw(str(tmp_path / "a.png"), {"ours": [(1.0, 3.0), (2.0, 2.0)], "theirs": [(1.0, 4.0)]})
+    common_judge.draw(str(tmp_path / "a.png"), {"ours": [(1.0, 3.0), (2.0, 2.0)], "theirs": [(1.0, 4.0)]})
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -18,7 +18,7 @@ from training_script import command_lines, write_inputs
 
 from mindllm.checkpoint import folder_name
 from mindllm.config import UserError
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.mixture import BatchSizes, Mixture, PhaseConfig
 from mindllm.stage import Stage, read_json, write_json
 from mindllm.train import TrainConfig, lr_at

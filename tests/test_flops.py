@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mindllm.attention import CAUSAL, Mask
-from mindllm.metrics import flops, flops_per_token, mean_keys, peak_of, peak_tflops, peaks
+from mindllm.metrics import flops, peaks
+from mindllm.metrics.flops import flops_per_token, mean_keys
+from mindllm.metrics.peaks import peak_of, peak_tflops
 from mindllm.models import MODELS, GPTNeoConfig, MindLLMConfig, ModelConfig
 from mindllm.models.norm import RMSNorm
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mindllm.config import RunFailed
-from mindllm.metrics import TIMED, Metrics, read_metrics, record, untimed
+from mindllm.metrics import record
+from mindllm.metrics.read import TIMED, read_metrics, untimed
+from mindllm.metrics.record import Metrics
 
 VALID = {"valid_loss": 1 / 3, "valid_bpb": 0.75, "valid_bpb/web-zh": 0.7, "valid_bpb/新闻": 0.8,
          "valid_bpb_lang/zh": 0.75, "epochs/web-zh": 1.5}  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from training_script import ROOT, write_inputs
 
 from mindllm.config import UserError, load
-from mindllm.metrics import flops_per_token
+from mindllm.metrics.flops import flops_per_token
 from mindllm.mixture import Mixture
 from mindllm.models import MODELS, GPTNeoConfig, MindLLMConfig
 from mindllm.plan import HardwareConfig, check_batches, memory, print_plan, rows, with_vocabulary

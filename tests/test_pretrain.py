@@ -22,7 +22,7 @@ from mindllm.checkpoint import folder_name, latest
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
 from mindllm.export import restore
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.mixture import Mixture
 from mindllm.models.mindllm import MindLLM
 from mindllm.pretrain import PretrainConfig, _start, identity, shard_folders

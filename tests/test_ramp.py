@@ -20,7 +20,7 @@ from mindllm.checkpoint import folder_name
 from mindllm.config import UserError
 from mindllm.engine import load_weights
 from mindllm.loss import IGNORED
-from mindllm.metrics import read_metrics
+from mindllm.metrics.read import read_metrics
 from mindllm.mixture import BatchSizes, Mixture, MixtureBatches, PhaseConfig
 from mindllm.mixture.sizes import as_sizes, recorded_sizes
 from mindllm.train import TrainConfig, lr_at

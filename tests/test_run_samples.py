@@ -20,7 +20,7 @@ from mindllm.checkpoint import folder_name
 from mindllm.config import RunFailed, UserError, load
 from mindllm.engine import load_weights
 from mindllm.generate import Settings, Vocabulary, continue_texts
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.models import MODELS
 from mindllm.pretrain import PretrainConfig
 from mindllm.stage import is_temporary

@@ -29,7 +29,7 @@ from training_script import (
 from mindllm.checkpoint import folder_name
 from mindllm.config import load
 from mindllm.engine import load_weights
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.models import MODELS, LanguageModel
 from mindllm.pretrain import PretrainConfig
 from mindllm.shards import Shards

@@ -16,7 +16,7 @@ from training_script import BATCH_SIZE, TRAIN, batches, new_model, train_jobs, w
 from mindllm.checkpoint import damage, folder_name
 from mindllm.config import UserError, load
 from mindllm.engine import load_weights
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.train import TrainConfig, lr_at, parameter_groups
 
 # A large eps: with Adam's usual one an update would forgive a wrong scale of the gradient, and magnify its rounding.

@@ -20,7 +20,7 @@ from mindllm import engine as door
 from mindllm.checkpoint import folder_name
 from mindllm.config import RunFailed, load
 from mindllm.engine import load_weights
-from mindllm.metrics import read_metrics, untimed
+from mindllm.metrics.read import read_metrics, untimed
 from mindllm.mixture import BatchSizes, Mixture, PhaseConfig
 from mindllm.models import MODELS
 from mindllm.pretrain import PretrainConfig

@@ -57,7 +57,7 @@ def generate(
     return [Written(*written) for written in zip(ids, reasons, strict=True)]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would leave tensors that training cannot use: ZeRO-3 keeps small gathered weights
 def draw_tokens(
     model: LanguageModel, prompts: Sequence[Sequence[int]], settings: Settings, ends: Collection[int] = (),
     num_tokens: int = 0, stopped: Callable[[int, int], bool] = lambda number, token: False,

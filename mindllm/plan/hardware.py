@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from mindllm.metrics import peak_of, peak_tflops
+from mindllm.metrics.peaks import peak_of, peak_tflops
 
 # GiB as nvidia-smi (rocm-smi) shows them, with error correction where that is on; of a part sold in two sizes, the
 # smaller. torch sees about 1 % less.

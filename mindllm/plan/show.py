@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from mindllm.config import UserError
-from mindllm.metrics import flops_per_token
+from mindllm.metrics.flops import flops_per_token
 from mindllm.mixture import BatchSizes, Mixture, PhaseConfig
 from mindllm.models import ModelConfig
 from mindllm.plan.checks import check_batches, with_vocabulary

@@ -24,7 +24,7 @@ from mindllm import engine as door
 from mindllm.checkpoint import Keep, Progress, Saver
 from mindllm.config import RunFailed
 from mindllm.engine import Engine
-from mindllm.metrics import Metrics
+from mindllm.metrics.record import Metrics
 from mindllm.models.base import LanguageModel
 from mindllm.train.config import TrainConfig
 from mindllm.train.objective import Batches, Loss, NextToken

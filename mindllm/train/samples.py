@@ -9,7 +9,6 @@ memory: their keys and values, and the logits of all positions of the prompts.
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import unicodedata
@@ -105,13 +104,10 @@ class Samples:
     def _draw(self, model: nn.Module) -> list[list[int]]:
         """As many token ids for every prompt as max_new_tokens and the context allow."""
         drawn: list[list[int]] = [[] for _ in self._starts]
-        # Its own inference mode would leave tensors that no backward pass can use: ZeRO-3 keeps small weights.
-        draw = inspect.unwrap(draw_tokens)
         through = cast(LanguageModel, _Through(model))
         model.eval()
-        # uncompiled: every token is another shape
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            for number, token, _ in draw(through, self._starts, self._settings, (), len(self._vocabulary.tokens)):
+        with torch.compiler.set_stance("force_eager"):  # every token is another shape
+            for number, token, _ in draw_tokens(through, self._starts, self._settings, (), len(self._vocabulary.tokens)):
                 drawn[number].append(token)
         model.train()
         return drawn
