@@ -9,7 +9,6 @@ run before it is saved.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from mindllm.models.base import LanguageModel
 from mindllm.train.config import TrainConfig
 from mindllm.train.objective import Batches, Loss, NextToken
 from mindllm.train.prefetch import Prefetch, Prepared, prepare_steps
+from mindllm.train.processor import keep_freed_memory, set_threads
 from mindllm.train.profile import Profiler
 from mindllm.train.schedule import lr_at
 
@@ -61,7 +61,9 @@ def train(
     loss or gradient stop being finite.
     """
     loss = loss or NextToken()
-    _set_threads(config, world)
+    set_threads(config.num_threads, world)
+    if device.type == "cpu":
+        keep_freed_memory()
     if isinstance(model, LanguageModel):
         _prepare_model(model, config)
     engine = _engine(model.to(device), config, world)
@@ -170,12 +172,6 @@ def _check_finite(value: float, what: str, step: int) -> None:
             "train.warmup_steps; or go on from the last checkpoint with other batches: let a new phase begin before "
             "this step (until_step of the one before it, and accept_changes=true)"
         )
-
-
-def _set_threads(config: TrainConfig, world: int) -> None:
-    """The cores of a machine shared out among its processes, unless the config says how many each has."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world)  # torchrun's, DeepSpeed's
-    torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 1) // here))
 
 
 def _prepare_model(model: LanguageModel, config: TrainConfig) -> None:

@@ -104,10 +104,10 @@ class Samples:
     def _draw(self, model: nn.Module) -> list[list[int]]:
         """As many token ids for every prompt as max_new_tokens and the context allow."""
         drawn: list[list[int]] = [[] for _ in self._starts]
-        through = cast(LanguageModel, _Through(model))
+        through, num_tokens = cast(LanguageModel, _Through(model)), len(self._vocabulary.tokens)
         model.eval()
         with torch.compiler.set_stance("force_eager"):  # every token is another shape
-            for number, token, _ in draw_tokens(through, self._starts, self._settings, (), len(self._vocabulary.tokens)):
+            for number, token, _ in draw_tokens(through, self._starts, self._settings, (), num_tokens):
                 drawn[number].append(token)
         model.train()
         return drawn
