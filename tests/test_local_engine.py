@@ -158,8 +158,9 @@ def test_in_this_process_nothing_is_pickled() -> None:
 
 
 SLEEPERS = """
-import pathlib, sys, test_local_engine as t
+import pathlib, signal, sys, test_local_engine as t
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     t.workers.run(t.sleep_long, [pathlib.Path(sys.argv[1]) / n for n in "ab"], t.TWO, "sleepers")
 """
 

@@ -204,6 +204,7 @@ def prepare(step):
 
 prefetch.CLOSE_SECONDS = .1
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 try:
     with prefetch.Prefetch(prepare, 0, 9, 2, torch.device("cpu")) as feed:
         feed.get()
