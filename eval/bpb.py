@@ -21,7 +21,7 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.contamination.texts import list_files, read
-from eval.harness.run import hash_model
+from eval.exported import hash_model
 from eval.ngram import Trigram
 from mindllm.config import UserError
 from mindllm.language import language

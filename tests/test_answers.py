@@ -140,7 +140,7 @@ def test_files_and_models_answer_together(export: Path, prompts: Path, tmp_path:
         "local.model=x",
     ]
     config = load(EloConfig, None, [*keys, f'models={{"乙": {{"folder": "{export}"}}}}'])
-    with pytest.raises(UserError, match="x: "):  # the judge, and nobody has answered yet
+    with pytest.raises(UserError, match="x does not exist"):  # the judge, and nobody has answered yet
         elo(config)
     assert not (tmp_path / "run").exists()
     keys[-1:] = ["endpoint.model=x", "endpoint.key_variable=NO_SUCH_KEY"]

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.bpb import bpb, encode, list_windows, measure, model_bits, open_model, read_texts
+from eval.exported import hash_model
 from mindllm.config import UserError
 from mindllm.language import language
 
@@ -113,7 +114,10 @@ def test_verb_writes_once_and_refuses_other_settings(run: Path, capsys: pytest.C
     assert "web-zh" in capsys.readouterr().out
     first = (run / "bpb" / "bpb.json").read_bytes()
     meta = json.loads((run / "bpb" / "meta.json").read_text())
-    assert meta["counts"]["in"] == 7 and meta["inputs"] == {"export": "0123456789abcdef", "shards": "fedcba9876543210"}
+    assert meta["counts"]["in"] == 7 and meta["inputs"] == {
+        "export": hash_model(run / "export"),
+        "shards": "fedcba9876543210",
+    }
     assert bpb(tiny_export.eval_config(run)) == 0
     assert "done before" in capsys.readouterr().out
     with pytest.raises(UserError, match="max_bytes: 1000000 -> 10"):

@@ -15,8 +15,8 @@ from lm_eval.tasks import TaskManager
 
 import eval.harness.run as verb
 from eval.config import EvalConfig
+from eval.exported import hash_model
 from eval.harness import harness, read_samples, rows_on_clean
-from eval.harness.run import hash_model
 from eval.harness.scores import GUESSED
 from mindllm.config import UserError, load
 from mindllm.stage import read_json
@@ -177,8 +177,9 @@ def test_the_model_is_not_loaded_when_nothing_is_left(run: Path, monkeypatch: py
 def test_another_model_is_refused_and_then_recomputed(tmp_path: Path, counted: list[str]) -> None:
     run = write_run(tmp_path)
     scores(config(run, tasks=["tiny_zero"]))
-    meta = json.loads((run / "export" / "meta.json").read_text())
-    (run / "export" / "meta.json").write_text(json.dumps(meta | {"hash": "another"}))
+    with open(run / "export" / "model.safetensors", "r+b") as weights:  # one byte of one weight
+        weights.seek(-2, 2)
+        weights.write(b"\x11")
     with pytest.raises(UserError, match="inputs.export"):
         harness(config(run, tasks=["tiny_zero"]))
     scores(config(run, tasks=["tiny_zero"], force=True))
@@ -269,8 +270,13 @@ def test_wrong_use_is_named(run: Path, tmp_path: Path) -> None:
 
 def test_any_hugging_face_folder_is_a_model(tmp_path: Path, counted: list[str]) -> None:
     run = write_run(tmp_path)
-    (run / "export" / "meta.json").unlink()
     before = hash_model(run / "export")
+    (run / "export" / "meta.json").unlink()
+    (run / "export" / "plan.json").write_text("{}")  # an export that was killed
+    with pytest.raises(UserError, match="is not complete"):
+        hash_model(run / "export")
+    (run / "export" / "plan.json").unlink()
+    assert hash_model(run / "export") == before
     assert scores(config(run, tasks=["tiny_zero"])) and counted == ["tiny_zero"]
     (run / "export" / "generation_config.json").write_text("{}")
     assert hash_model(run / "export") != before

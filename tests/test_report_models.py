@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from score_files import bits, row, write, write_bits, write_export, write_scores
 
+from eval.exported import hash_model
 from eval.report.models import Clean, find_runs, make_row, read_contamination, read_model, read_models
 from mindllm.config import UserError
-from mindllm.stage import content_hash
 
 
 def test_an_empty_folder_is_a_model_of_which_nothing_is_known(tmp_path: Path) -> None:
@@ -97,8 +97,7 @@ def test_steps_and_tokens_come_from_the_export_or_the_metrics(tmp_path: Path) ->
 
 def test_another_export_than_the_scored_one_says_nothing(tmp_path: Path) -> None:
     write_export(tmp_path, 200)
-    meta = json.loads((tmp_path / "export" / "meta.json").read_text())
-    write(tmp_path / "harness" / "plan.json", {"inputs": {"export": content_hash(meta)}})
+    write(tmp_path / "harness" / "plan.json", {"inputs": {"export": hash_model(tmp_path / "export")}})
     model = read_model(tmp_path, "m")
     assert model.step == 200 and ("class", "LlamaForCausalLM") in model.facts and model.notes == []
     write(tmp_path / "harness" / "plan.json", {"inputs": {"export": "another"}})

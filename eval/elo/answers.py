@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eval.elo.rows import read_rows, write_rows
+from eval.exported import hash_model
 from mindllm.config import UserError
 from mindllm.generate import Settings, Writer, generate, open_model
-from mindllm.hf.weights import weights_fingerprint
-from mindllm.stage import Stage, hash_file, hash_json
+from mindllm.stage import Stage, hash_file
 
 PART = 64  # prompts
-_TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja")
 
 
 @dataclass
@@ -35,12 +34,6 @@ class Answers(NamedTuple):
 
     prompts: dict[str, str]
     texts: dict[str, dict[str, str]]
-
-
-def model_hash(folder: str | Path) -> str:
-    """Of a model's config, weights, tokenizer and chat template. Raises UserError where there is no model."""
-    files = {name: hash_file(path) for name in _TOKENIZER if (path := Path(folder) / name).is_file()}
-    return hash_json([weights_fingerprint(folder), files])
 
 
 def read_prompts(path: str | Path) -> dict[str, str]:
@@ -89,7 +82,7 @@ def write_answers(folder: Path, model: Answerer, prompts_path: str, settings: Se
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     drawn = {k: getattr(settings, k) for k in ("max_new_tokens", "temperature", "top_k", "seed")}
-    inputs = {"model": model_hash(model.folder), "prompts": hash_file(prompts_path)}
+    inputs = {"model": hash_model(model.folder), "prompts": hash_file(prompts_path)}
     stage = Stage(folder, "answers", {**drawn, "chat": model.chat}, inputs)
     path = folder / "answers.jsonl"
     if not stage.start(force):

@@ -13,11 +13,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.elo.answers import Answers, model_hash
+from eval.elo.answers import Answers
 from eval.elo.games import EQUAL, Judgement
 from eval.elo.judges.endpoint import Ruling, judge_by_endpoint, messages
 from eval.elo.judges.local import LetterJudge, LocalJudge
 from eval.elo.judges.wording import VERSION, Matchup
+from eval.exported import hash_model
 from mindllm.endpoint import Cache, Client, EndpointConfig
 from mindllm.hashing import mix
 from mindllm.language import language
@@ -66,7 +67,7 @@ def judge_facts(judge: EndpointConfig | LocalJudge) -> dict[str, Any]:
         said = {key: getattr(judge, key) for key in ("url", "model", "max_tokens", "extra")}
         return {"kind": "endpoint", "wording": VERSION, **said}
     asked = {"chat": judge.chat, "dtype": judge.dtype}
-    return {"kind": "model", "wording": VERSION, "hash": model_hash(judge.model), **asked}
+    return {"kind": "model", "wording": VERSION, "hash": hash_model(judge.model), **asked}
 
 
 def judge_name(judge: EndpointConfig | LocalJudge) -> str:
@@ -92,7 +93,7 @@ def _ask(judge: EndpointConfig | LocalJudge, matchups: Sequence[Matchup], cache:
         client = Client(judge, cache, seed)
         _announce(client.num_missing([messages(m) for m in matchups]), len(matchups))
         return judge_by_endpoint(client, matchups, _progress())
-    model = LetterJudge(judge, model_hash(judge.model), cache)
+    model = LetterJudge(judge, hash_model(judge.model), cache)
     _announce(model.num_missing(matchups), len(matchups))
     return model.judge(matchups, _progress())
 

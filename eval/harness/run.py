@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from eval.config import EvalConfig
+from eval.exported import hash_model
 from eval.harness import quiet
 from eval.harness.clean import samples_path
 from eval.harness.evaluate import Job, evaluate, hash_code, make_job
@@ -25,7 +26,7 @@ from eval.harness.scores import make_rows
 from eval.harness.table import missing_lines, print_scores
 from eval.harness.tasks import Needs, find_tasks, hash_tasks, load_tasks, needs
 from mindllm.config import UserError
-from mindllm.stage import Stage, hash_file, hash_json, read_json, require, write_json, write_text
+from mindllm.stage import Stage, read_json, write_json, write_text
 
 SETTINGS = ("tasks", "num_fewshot", "limit", "examples", "scorer", "batch_size", "seed")
 
@@ -51,18 +52,6 @@ def harness(config: EvalConfig) -> int:
     found = read_json(stage.folder / "scores.json")
     print_scores(found["scores"], found["missing"])
     return 0
-
-
-def hash_model(folder: str | Path) -> str:
-    """What identifies a model: the hash of the stage that exported it, else of the names and contents of its files.
-
-    Raises UserError for a folder that holds no model.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file() or (folder / "meta.json").exists():
-        return str(require(folder, "python -m mindllm.export CONFIG")["hash"])
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return hash_json([f"{p.name} {hash_file(p)}" for p in paths])
 
 
 def _is_done(stage: Stage) -> bool:

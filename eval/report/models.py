@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from eval.elo.rows import read_rows
+from eval.exported import hash_model
 from eval.harness import read_samples, rows_on_clean
 from eval.report.facts import model_facts
 from eval.report.suite import OTHER
 from mindllm.config import UserError
 from mindllm.metrics.jsonl import read_lines
 from mindllm.metrics.runs import names_of
-from mindllm.stage import content_hash, hash_json, read_json
+from mindllm.stage import hash_json, read_json
 
 SCORES, BITS = Path("harness", "scores.json"), Path("bpb", "bpb.json")
 
@@ -124,7 +125,7 @@ def read_model(
     export, notes = export or run / "export", []
     meta = read_json(export / "meta.json") or {}
     scored = ((read_json(run / "harness" / "plan.json") or {}).get("inputs") or {}).get("export")
-    if scored and "hash" in meta and scored != content_hash(meta):
+    if scored and (export / "config.json").is_file() and scored != hash_model(export):
         notes.append(f"{export.as_posix()} is not the model that was scored, so nothing is said about it")
         meta, export = {}, Path(os.devnull)
     step, tokens = _progress(meta, run)
