@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,8 @@ class EvalConfig:
     """What to measure on one exported model, and where the results go.
 
     run: folder that holds one folder per stage.  model: exported folder.  tokenizer, shards: the held-out text.
-    tasks, include_path, num_fewshot, limit: benchmarks.  prompts, max_new_tokens, temperature, top_k, seed: samples.
+    tasks, include_path, num_fewshot, limit, limits, examples, scorer, batch_size, dtype: benchmarks.
+    prompts, max_new_tokens, temperature, top_k, seed: samples.
     """
 
     run: str = "runs/demo"
@@ -25,9 +27,11 @@ class EvalConfig:
     include_path: str = "eval/tasks"
     num_fewshot: int | None = None  # None: what each task says; a task that fixes 0 keeps 0
     limit: int | None = None  # items per task, a subset drawn by seed; None: all
+    limits: dict[str, int] = field(default_factory=dict)  # other limits of some: {"mindllm_bbh*": 20}; the first counts
     examples: Literal["fixed", "per_item"] = "fixed"  # drawn once a task, or anew for each item as lm-eval does
     scorer: Literal["shared", "hf"] = "shared"  # ours, which computes what prompts share once, or lm-eval's own
     batch_size: int = 8  # sequences
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # what the model computes benchmarks in
     prompts: list[str] = field(default_factory=list)
     max_new_tokens: int = 64
     temperature: float = 0.8  # 0: always the most probable token
@@ -53,11 +57,18 @@ class EvalConfig:
             yield f"num_fewshot: {self.num_fewshot} must not be negative"
         if self.limit is not None and self.limit < 1:
             yield f"limit: {self.limit} must be at least 1, or null for all items"
+        for name, limit in self.limits.items():
+            if limit < 1:
+                yield f"limits.{name}: {limit} must be at least 1"
         for name in sorted({n for n in self.tasks if self.tasks.count(n) > 1}):
             yield f"tasks: {name} is named twice"
         for index, prompt in enumerate(self.prompts):
             if not prompt.strip():
                 yield f"prompts.{index}: is empty"
+
+    def limit_of(self, task: str) -> int | None:
+        """So many items of a task at most; None: all."""
+        return next((limit for name, limit in self.limits.items() if fnmatchcase(task, name)), self.limit)
 
     def folder(self, stage: str) -> Path:
         """Where a stage writes."""

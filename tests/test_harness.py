@@ -121,6 +121,18 @@ def test_group_and_limit_and_no_network(run: Path, monkeypatch: pytest.MonkeyPat
     assert (run / "group" / "harness" / "scores.json").read_bytes() == again
 
 
+def test_tasks_have_limits_of_their_own(run: Path) -> None:
+    found = scores(config(run, "limits", tasks=["letters"], limit=4, limits={"*_zh": 3, "letters_*": 2}))
+    assert {task: row["num_items"] for (task, _), row in found.items()} == {
+        "letters_zh": 3,
+        "letters_en": 2,
+        "letters": 5,
+    }
+    with pytest.raises(UserError, match="limits: no task here is called letter_zh; .*letters_zh"):
+        harness(config(run, "limits", tasks=["letters"], limits={"letter_zh": 3}))
+    assert list(config(run, limits={"letters_zh": 0}).problems()) == ["limits.letters_zh: 0 must be at least 1"]
+
+
 def test_a_killed_run_goes_on_with_the_next_task(
     run: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

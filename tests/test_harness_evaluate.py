@@ -35,10 +35,11 @@ def test_the_same_task_has_the_same_key_wherever_it_lies(run: Path, tmp_path: Pa
 def test_settings_that_matter_change_the_key(run: Path) -> None:
     base: dict[str, Any] = {"num_fewshot": 2}
     changes: list[dict[str, Any]] = [
-        {"model": "another"}, {"num_fewshot": 3}, {"seed": 2}, {"limit": 5}, {"scorer": "hf"}, {"examples": "per_item"},
+        {"model": "another"}, {"num_fewshot": 3}, {"seed": 2}, {"limit": 5}, {"scorer": "hf"},
+        {"limits": {"letters_zh": 4}}, {"dtype": "bfloat16"}, {"examples": "per_item"},
     ]  # fmt: skip
     keys = {key(run, "letters_zh", **base), *(key(run, "letters_zh", **base | change) for change in changes)}
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert key(run, "letters_zh", **base) == key(run, "letters_zh", **base, limit=12)  # there are 12: all of them
 
 

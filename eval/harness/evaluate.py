@@ -44,7 +44,7 @@ def make_job(name: str, task: Any, config: EvalConfig, model_hash: str, code_has
     """Fix examples and items of a task. Raises UserError where there are fewer examples than wanted. Changes `task`."""
     set_num_fewshot(task, config)
     documents = task.eval_docs
-    items = choose_subset(len(documents), config.limit, config.seed, name)
+    items = choose_subset(len(documents), config.limit_of(name), config.seed, name)
     described = describe(task.config)
     prompts = Prompts(task, name, config.seed, config.examples == "per_item")
     key = {
@@ -59,7 +59,7 @@ def make_job(name: str, task: Any, config: EvalConfig, model_hash: str, code_has
         "examples": config.examples,
         "seed": config.seed,
         "items": items,
-        "scorer": [config.scorer, config.batch_size],
+        "scorer": [config.scorer, config.batch_size, config.dtype],
         "lm_eval": version("lm_eval"),
     }
     return Job(name, task, prompts, items, hash_json(key))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from eval.harness.clean import samples_path
 from eval.harness.evaluate import Job, evaluate, hash_code, make_job
 from eval.harness.scores import make_rows
 from eval.harness.table import missing_lines, print_scores
-from eval.harness.tasks import Needs, find_tasks, hash_tasks, load_tasks, needs
+from eval.harness.tasks import Loaded, Needs, find_tasks, hash_tasks, load_tasks, needs
 from mindllm.config import UserError
 from mindllm.stage import Stage, read_json, write_json, write_text
 
-SETTINGS = ("tasks", "num_fewshot", "limit", "examples", "scorer", "batch_size", "seed")
+SETTINGS = ("tasks", "num_fewshot", "limit", "limits", "examples", "scorer", "batch_size", "dtype", "seed")
 
 
 def harness(config: EvalConfig) -> int:
@@ -73,6 +74,7 @@ def run_tasks(config: EvalConfig, stage: Stage, manager: Any, needed: Needs) -> 
     missing = [{"task": absent.task_name, "why": absent.why} for absent in loaded.missing]
     if not loaded.tasks:
         raise UserError("\n  ".join(["tasks: none of them can be had", *missing_lines(missing)]))
+    _check_limits(config, loaded)
     for line in missing_lines(missing):
         print(f"harness: left out: {line}", flush=True)
     model, code = stage.plan["inputs"]["export"], hash_code(config.include_path)
@@ -84,6 +86,13 @@ def run_tasks(config: EvalConfig, stage: Stage, manager: Any, needed: Needs) -> 
         write_text(samples_path(stage.folder, name), "".join(lines))
     write_json(stage.folder / "scores.json", {"scores": rows, "missing": missing})
     return rows
+
+
+def _check_limits(config: EvalConfig, loaded: Loaded) -> None:
+    names = [*loaded.tasks, *(absent.task_name for absent in loaded.missing)]
+    for pattern in config.limits:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(f"limits: no task here is called {pattern}; the tasks are {', '.join(names[:10])}, ...")
 
 
 def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> Iterable[dict[str, Any]]:
@@ -109,14 +118,14 @@ def _bar() -> Progress:
 
 
 def load_model(config: EvalConfig) -> Any:
-    """The exported folder as an lm-eval model in float32: our scorer, or lm-eval's own (`scorer: hf`). slow."""
+    """The exported folder as an lm-eval model: our scorer, or lm-eval's own (`scorer: hf`). slow."""
     import torch
 
     from mindllm.hf.export import quiet as quiet_transformers
 
     quiet_transformers()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"device": device, "dtype": "float32", "batch_size": config.batch_size}
+    options: dict[str, Any] = {"device": device, "dtype": config.dtype, "batch_size": config.batch_size}
     folder = str(Path(config.model).resolve())
     if config.scorer == "hf":
         from lm_eval.models.huggingface import HFLM
