@@ -16,6 +16,7 @@ from rich.table import Table
 
 import mindllm
 from mindllm import attention, loss
+from mindllm.host import has_bf16
 from mindllm.metrics.peaks import peak_tflops
 
 PACKAGES = (
@@ -44,7 +45,8 @@ def rows() -> list[tuple[str, str]]:
     found = [("mindllm", mindllm.__version__), ("python", f"{platform.python_version()} in {sys.prefix}")]
     found += [(name, _version(name)) for name in PACKAGES]
     found += [(name, _version(name, hint)) for name, hint in OPTIONAL.items()]
-    found.append(("cpu", f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory, bf16 products: {_bf16()}"))
+    bf16 = "in hardware" if has_bf16() else "emulated, slow: use precision=fp32"
+    found.append(("cpu", f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory, bf16 products: {bf16}"))
     found.append(("gpu", _gpus()))
     found.append(("attention", attention.describe()))
     found.append(("loss", loss.describe()))
@@ -83,14 +85,6 @@ def _version(name: str, hint: str = "make setup installs it") -> str:
 
 def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-
-
-def _bf16() -> str:
-    flags = set()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = {word for line in file if line.startswith("flags") for word in line.split()}
-    return "in hardware" if flags & {"avx512_bf16", "amx_bf16"} else "emulated, slow: use precision=fp32"
 
 
 def _gpus() -> str:

@@ -25,6 +25,7 @@ from mindllm.checkpoint import folder_name
 from mindllm.cli import Verb, main
 from mindllm.config import UserError
 from mindllm.hf import start_from, weights_fingerprint
+from mindllm.host import has_bf16
 from mindllm.metrics.board import require_wandb
 from mindllm.metrics.flops import flops_per_token
 from mindllm.mixture import Mixture, MixtureBatches, PhaseConfig
@@ -274,6 +275,9 @@ def _print_start(config: PretrainConfig, parameters: int, world: int, device: to
           f"{world} process(es) on {device.type}, ZeRO-{config.train.zero_stage}, {config.train.precision}",
           flush=True)  # fmt: skip
     print(f"pretrain: attention by {attention.describe()}; loss by {loss_head.describe()}", flush=True)
+    if device.type == "cpu" and config.train.precision == "bf16" and not has_bf16():
+        print("pretrain: WARNING: this processor has no bf16 products and emulates them, many times slower than fp32; "
+              "stop, and set train.precision=fp32", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -129,15 +129,20 @@ def _states(found: list[Mapping[int, Any]], number: int, weights: list[Tensor]) 
 def fill(engine: Any, zero_stage: int, rank: int, state_of: Callable[[str], Full]) -> None:
     """Put whole states into a DeepSpeed engine, each process its part. All processes call it."""
     names = {parameter: name for name, parameter in engine.module.named_parameters()}
-    {0: _fill_stage_0, 3: _fill_stage_3}.get(zero_stage, _fill_stages_1_and_2)(
-        engine.optimizer, lambda parameter: state_of(names[parameter]), rank
-    )
+
+    def full_of(parameter: nn.Parameter) -> Full:
+        return state_of(names[parameter])
+
+    if zero_stage == 3:
+        _fill_stage_3(engine.optimizer, full_of, rank)
+    else:
+        (_fill_stages_1_and_2 if zero_stage else _fill_stage_0)(engine.optimizer, full_of)
 
 
 _StateOf = Callable[[nn.Parameter], Full]
 
 
-def _fill_stage_0(optimizer: torch.optim.Optimizer, state_of: _StateOf, rank: int) -> None:
+def _fill_stage_0(optimizer: torch.optim.Optimizer, state_of: _StateOf) -> None:
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         full = state_of(parameter)
         parameter.data.copy_(full.fp32)
@@ -146,7 +151,7 @@ def _fill_stage_0(optimizer: torch.optim.Optimizer, state_of: _StateOf, rank: in
             optimizer.state[parameter][key].copy_(getattr(full, key))
 
 
-def _fill_stages_1_and_2(zero: Any, state_of: _StateOf, rank: int) -> None:
+def _fill_stages_1_and_2(zero: Any, state_of: _StateOf) -> None:
     bf16 = hasattr(zero, "bf16_groups")  # DeepSpeed has another class for ZeRO-1 in bf16
     flats = zero.fp32_groups_flat_partition if bf16 else zero.single_partition_of_fp32_groups
     for flat, parameters in zip(flats, zero.bf16_groups if bf16 else zero.bit16_groups, strict=True):
