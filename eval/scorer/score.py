@@ -75,7 +75,7 @@ class Scorer:
         """
         full = [self._whole(i, *request) for i, request in enumerate(requests)]
         lengths = [len(continuation) for _, continuation in requests]
-        totals = Totals(len(requests))
+        totals = Totals(len(requests), sum(lengths), self.model.device)
         for scored in self._by_tree(full, lengths, totals) if self.rows else self._plainly(full, lengths, totals):
             if progress is not None:
                 progress(scored)

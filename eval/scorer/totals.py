@@ -2,7 +2,7 @@
 
 A request's tokens come in any order and in several passes, so sums are kept in float64 and do not depend on the order
 beyond float32 rounding of single tokens. Results stay on the device until asked for: no waiting between passes.
-Memory: the log-softmax of a pass, wanted * vocabulary * 4 bytes, and 13 bytes a scored token.
+Memory: the log-softmax of a pass, wanted * vocabulary * 4 bytes, and 13 bytes a scored token, all of them at once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ class Scored(NamedTuple):
 
 
 class Totals:
-    """Sums of token log-probabilities by request."""
+    """Sums of token log-probabilities by request.
 
-    def __init__(self, num_requests: int) -> None:
-        self._num_requests = num_requests
-        self._requests: list[np.ndarray] = []
-        self._logprobs: list[Tensor] = []
-        self._greedy: list[Tensor] = []
+    What is kept lies in arrays made once: small tensors that stay between large ones that go would break memory into
+    pieces that nothing fits into, here 2 MB a pass.
+    """
+
+    def __init__(self, num_requests: int, num_tokens: int, device: torch.device) -> None:
+        """num_tokens: how many will be added, at most."""
+        self._num_requests, self._num_added = num_requests, 0
+        self._requests = np.zeros(num_tokens, dtype=np.int64)
+        self._logprobs = torch.zeros(num_tokens, device=device)
+        self._greedy = torch.zeros(num_tokens, dtype=torch.bool, device=device)
 
     def add(self, logits: Tensor, places: np.ndarray, targets: np.ndarray, requests: np.ndarray) -> None:
         """Token targets[i] of requests[i] was predicted by logits[places[i]] (wanted, vocabulary), float32."""
@@ -38,15 +43,14 @@ class Totals:
         best = found == logprobs.amax(dim=-1)[place]
         if logits.device.type != "cpu" or bool(best.any()):  # slow: argmax takes as long as the softmax on a CPU
             best &= logprobs.argmax(dim=-1)[place] == target  # of equally likely tokens, the first counts
-        self._requests.append(requests)
-        self._logprobs.append(found)
-        self._greedy.append(best)
+        here = slice(self._num_added, self._num_added + len(requests))
+        self._requests[here], self._logprobs[here], self._greedy[here] = requests, found, best
+        self._num_added += len(requests)
 
     def result(self) -> list[Scored]:
         """One for each request, in their order."""
         sums, all_best = np.zeros(self._num_requests), np.ones(self._num_requests, dtype=bool)
-        if self._requests:
-            requests = np.concatenate(self._requests)
-            np.add.at(sums, requests, torch.cat(self._logprobs).double().cpu().numpy())  # sync: the only one
-            np.logical_and.at(all_best, requests, torch.cat(self._greedy).cpu().numpy())
+        added = slice(self._num_added)
+        np.add.at(sums, self._requests[added], self._logprobs[added].double().cpu().numpy())  # sync: the only one
+        np.logical_and.at(all_best, self._requests[added], self._greedy[added].cpu().numpy())
         return [Scored(float(a), bool(b)) for a, b in zip(sums, all_best, strict=True)]
