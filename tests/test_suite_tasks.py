@@ -46,6 +46,12 @@ DOMAINS = {  # benchmark -> (which miniature, our task, the stock task in the hu
 }  # fmt: skip
 
 
+SHOTS = {  # of the MindLLM report
+    "MMLU": 5, "AGIEval": 4, "C-Eval": 5, "CMMLU": 4, "Arithmetic": 5, "GSM8K": 4, "MATH": 4, "HellaSwag": 5,
+    "WinoGrande": 5, "LogiQA": 5, "PubMedQA": 5, "PIQA": 5, "MathQA": 5, "BBH": 3, "Flores-101": 8,
+}  # fmt: skip
+
+
 def hub(path: str, name: str | None = None, split: str | None = None, **_: Any) -> Any:
     """The rows of the miniature benchmarks in the columns that the hub has; every subject has the same."""
     letters = {"A": "甲", "B": "乙", "C": "丙", "D": "丁"}
@@ -188,6 +194,7 @@ def test_the_two_suites_have_the_same_shots_and_groups(offline: Any, online: Any
         ours[task.config.metadata["benchmark"]] = (task.config.num_fewshot, task.config.metadata["group"])
         assert task.fewshot_cfg.sampler == "first_n", task.config.task
     assert ours == shots == {b.title: (b.num_fewshot, b.group) for b in BENCHMARKS}
+    assert {title: number for title, (number, _) in ours.items()} == SHOTS
     assert len(online) == 57 + 9 + 52 + 67 + 10 + 1 + 7 + 6 + 27 + 4
 
 
