@@ -74,7 +74,7 @@ def import_sets(config: ImportConfig) -> int:
 
 
 def _inputs(data: Path, places: dict[str, list[Path]]) -> dict[str, Any]:
-    """What the output depends on: the files of each folder, lm-eval's own tasks, our helpers and numbers of examples."""
+    """What the output depends on: the files of each folder, lm-eval's own tasks, our helpers, numbers of examples."""
     hashes = {}
     for folder in sorted({folder for folders in places.values() for folder in folders}):
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
