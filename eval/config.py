@@ -53,6 +53,8 @@ class EvalConfig:
         for key in ("temperature", "top_k", "seed"):
             if not getattr(self, key) >= 0:
                 yield f"{key}: {getattr(self, key)} must not be negative"
+        if self.seed >= 1 << 32:
+            yield f"seed: {self.seed} must be less than {1 << 32:,}"  # numpy takes no more
         if self.num_fewshot is not None and self.num_fewshot < 0:
             yield f"num_fewshot: {self.num_fewshot} must not be negative"
         if self.limit is not None and self.limit < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from mindllm.config import UserError
 from mindllm.stage import hash_json, require
 
 _RECORDS = ("plan.json", "meta.json")  # of the export: when, and from what
@@ -19,10 +20,13 @@ def hash_model(folder: str | Path) -> str:
     folder = Path(folder)
     if not (folder / "config.json").is_file() or (folder / "plan.json").exists():
         require(folder, "python -m mindllm.export CONFIG")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (no config.json); make one: python -m mindllm.export CONFIG")
     paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return hash_json({path.name: _digest(path) for path in paths if path.name not in _RECORDS})
+    return hash_json({path.name: digest(path) for path in paths if path.name not in _RECORDS})
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a whole file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

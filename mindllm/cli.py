@@ -2,13 +2,14 @@
 
 `python -m PACKAGE VERB WORD ... key=value ...` for verbs that read no file. A verb is a config dataclass and a function
 of it; `--help` is made from their docstrings and fields, so it cannot go stale. What the user did wrong (UserError)
-ends in one message and exit code 2, work that could not be finished (RunFailed) in one and exit code 1; anything else
-is our bug and keeps its traceback.
+ends in one message and exit code 2, work that could not be finished (RunFailed, a full disk) in one and exit code 1;
+anything else is our bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import os
 import sys
@@ -58,6 +59,12 @@ def main(program: str, verbs: Verb | dict[str, Verb], arguments: Sequence[str] |
         return 2
     except RunFailed as error:
         print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"{program}: {error.strerror}{place}; make room and run the same command again to go on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command again to go on", file=sys.stderr)

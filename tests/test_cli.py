@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +47,8 @@ def greet(config: Config) -> int | None:
         raise UserError("name: nobody is no 名字")
     if config.name == "crash":
         raise RuntimeError("a bug")
+    if config.name in ("full", "broken"):
+        raise OSError(errno.ENOSPC if config.name == "full" else errno.EIO, os.strerror(errno.ENOSPC), "磁盤/x")
     if config.name == "stop":
         raise KeyboardInterrupt
     print(f"hello {config.name}, {config.inner.size}")
@@ -75,6 +79,13 @@ def test_done_failed_interrupted(capsys: pytest.CaptureFixture[str], path: str) 
     assert (code, out) == (130, "") and "run the same command again" in err
     with pytest.raises(RuntimeError, match="a bug"):
         run(capsys, "greet", path, "name=crash")
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], path: str) -> None:
+    said = f"python -m demo: {os.strerror(errno.ENOSPC)} (磁盤/x); make room and run the same command again to go on\n"
+    assert run(capsys, "greet", path, "name=full") == (1, "", said)
+    with pytest.raises(OSError):
+        run(capsys, "greet", path, "name=broken")
 
 
 @pytest.mark.parametrize(

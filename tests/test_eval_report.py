@@ -231,8 +231,16 @@ def test_config_fills_in_the_run_and_names_all_mistakes(tmp_path: Path) -> None:
     config = load(EvalConfig, path)
     assert (config.model, config.report) == ("out/a/export", "out/a/report.html")
     assert load(EvalConfig, path, ["run=b", "shards={run}/text"]).shards == "b/text"
-    wrong = ["batch_size=0", "temperature=-1", "limit=0", "num_fewshot=-1", "tasks=[a, a]", "prompts.0= "]
+    wrong = [
+        "batch_size=0",
+        "temperature=-1",
+        "limit=0",
+        "num_fewshot=-1",
+        "tasks=[a, a]",
+        "prompts.0= ",
+        "seed=4294967296",
+    ]
     with pytest.raises(UserError) as error:
         load(EvalConfig, path, wrong)
-    for key in ("batch_size", "temperature", "limit", "num_fewshot", "tasks: a is named twice", "prompts.0"):
+    for key in ("batch_size", "temperature", "limit", "num_fewshot", "tasks: a is named twice", "prompts.0", "seed: "):
         assert key in str(error.value)

@@ -152,6 +152,17 @@ def test_whether_a_prompt_fits_is_exact(texts: list[str], max_length: int) -> No
         assert found is (len(text) + 2 <= room)
 
 
+@pytest.mark.parametrize("room", range(90, 120))
+def test_a_token_that_falls_apart_where_texts_part(room: int) -> None:
+    """A vocabulary that has a whole phrase, and of its beginnings only the characters."""
+    lm = Letters(room)
+    whole = "面向对象程序设计语言"
+    lm.tok_encode = lambda text: list(text.replace(whole, "#"))  # type: ignore[method-assign,return-value]
+    fits = _Fits(lm)
+    for text in ("春" * 90 + whole, "春" * 90 + whole[:-1] + "学"):
+        assert fits([(text, "。")]) is (len(lm.tok_encode(text + "。")) <= room + 1)
+
+
 def test_a_common_beginning_is_tokenized_once() -> None:
     lm = Letters(500)
     fits = _Fits(lm)

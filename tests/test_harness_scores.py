@@ -115,12 +115,13 @@ def test_marks_of_parts_of_missing_parts_and_of_subsets() -> None:
         "b": record("b", [item([0], 1, None)] * 4, marks=["both"]),
     }
     inner = group(Named("b"), Absent("c", "gone"), name="inner")
+    inner.metadata = {"marks": ["8 items instead of 9"]}
     rows = {
         row["task"]: row for row in make_rows(parts, {"outer": group(Named("a"), inner, name="outer"), "inner": inner})
     }
     expected = ["转换为简体 (1 of 2 parts)", "both", "a subset of 8 of 14 items, seed 1", "2 of 3 parts"]
     assert rows["outer"]["marks"] == expected
-    assert rows["inner"]["marks"] == ["both", "1 of 2 parts"]
+    assert rows["inner"]["marks"] == ["both", "8 items instead of 9", "1 of 2 parts"]
     assert rows["a"]["marks"] == ["转换为简体", "both", "a subset of 4 of 10 items, seed 1"]
     assert [rows[name]["part_of"] for name in ("outer", "inner", "a", "b")] == [None, "outer", "outer", "inner"]
 

@@ -16,7 +16,6 @@ from eval.harness.tasks import (
     is_unreachable,
     load_tasks,
     needs,
-    own_tasks,
     why_missing,
 )
 from mindllm.config import UserError
@@ -29,11 +28,6 @@ def folder(tmp_path: Path) -> Path:
     return write_tasks(tmp_path / "tasks")
 
 
-def test_own_tasks_reads_names_and_not_lists(folder: Path) -> None:
-    tiny = {f"tiny_{name}" for name in ("choice", "zero", "own", "text", "free")}
-    assert own_tasks(folder) == {*tiny, "tiny", "letters", "letters_zh", "letters_en", "odd"}
-
-
 def test_task_files_are_part_of_the_plan(tmp_path: Path) -> None:
     tasks = tmp_path / "tasks"
     tasks.mkdir()
@@ -44,9 +38,20 @@ def test_task_files_are_part_of_the_plan(tmp_path: Path) -> None:
     assert hash_tasks(tasks) == first
     (tasks / "items.jsonl").write_text("秋\n", encoding="utf-8")
     second = hash_tasks(tasks)
-    (tmp_path / "cmmlu").mkdir()
-    (tmp_path / "cmmlu" / "meta.json").write_text("{}")  # an imported set, which the tasks read
-    assert len({first, second, hash_tasks(tasks)}) == 3
+    for name, meta in (("cmmlu", '{"set": "cmmlu"}'), ("pretrain", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.json").write_text(meta)
+        (tmp_path / name / "rows.jsonl").write_text("{}\n")
+    third = hash_tasks(tasks)
+    (tmp_path / "pretrain" / "rows.jsonl").write_text("{}\n{}\n")  # of another stage
+    assert hash_tasks(tasks) == third
+    (tmp_path / "cmmlu" / "rows.jsonl").write_text("{}\n{}\n")  # of an imported set, which the tasks read
+    assert len({first, second, third, hash_tasks(tasks)}) == 4
+    large = b"{}\n" * 1_500_000
+    (tasks / "items.jsonl").write_bytes(large)
+    before = hash_tasks(tasks)
+    (tasks / "items.jsonl").write_bytes(large[:2_000_000] + b"x" + large[2_000_001:])
+    assert hash_tasks(tasks) != before
 
 
 def test_what_names_need(folder: Path) -> None:

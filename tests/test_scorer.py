@@ -19,6 +19,7 @@ from eval.scorer.row_model import RowModel
 from eval.scorer.score import lay_out, wanted
 from eval.scorer.tree import Pass, build_tree, common, passes
 from eval.scorer.write import write_greedy
+from mindllm.config import RunFailed
 
 VOCABULARY, POSITIONS = 40, 64
 SMALL = {"vocab_size": VOCABULARY, "initializer_range": 0.3}
@@ -235,6 +236,24 @@ def test_requests_that_cannot_be_scored() -> None:
         with pytest.raises(ValueError, match="request 1"):
             scorer.score([([1], [2]), request])
     assert_same(scorer, [([1], [2] * 8), ([3] * 20, [4] * 8)], 8)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_a_model_that_computes_no_numbers_has_no_scores(name: str) -> None:
+    """Of nothing but nan the first is picked, which would look like an accuracy at chance."""
+    model = new_model(name, **({"sliding_window": 5} if name == "mistral" else {}))
+    scorer, rows = Scorer(model, POSITIONS), RowModel(model)
+    torch.nn.init.constant_(model.model.embed_tokens.weight[7], float("nan"))
+    assert len(scorer.score([([3, 4], [5])])) == 1
+    with pytest.raises(RunFailed, match="no numbers"):
+        scorer.score([([3, 4], [5]), ([3, 7], [5])])
+    if scorer.rows:
+        with pytest.raises(RunFailed, match="no numbers"):
+            write_greedy(rows, [[3, 4], [3, 7]], 2, lambda _: False)
+    torch.nn.init.constant_(model.model.embed_tokens.weight, float("nan"))
+    if scorer.rows:
+        with pytest.raises(RunFailed, match="no numbers"):
+            Scorer(model, POSITIONS)
 
 
 def test_progress_counts_every_scored_token() -> None:

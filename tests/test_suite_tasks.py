@@ -46,6 +46,12 @@ DOMAINS = {  # benchmark -> (which miniature, our task, the stock task in the hu
 }  # fmt: skip
 
 
+SHOTS = {  # of the MindLLM report
+    "MMLU": 5, "AGIEval": 4, "C-Eval": 5, "CMMLU": 4, "Arithmetic": 5, "GSM8K": 4, "MATH": 4, "HellaSwag": 5,
+    "WinoGrande": 5, "LogiQA": 5, "PubMedQA": 5, "PIQA": 5, "MathQA": 5, "BBH": 3, "Flores-101": 8,
+}  # fmt: skip
+
+
 def hub(path: str, name: str | None = None, split: str | None = None, **_: Any) -> Any:
     """The rows of the miniature benchmarks in the columns that the hub has; every subject has the same."""
     letters = {"A": "甲", "B": "乙", "C": "丙", "D": "丁"}
@@ -114,7 +120,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         import_sets(ImportConfig(str(layout(folder / "data")), str(folder / "out")))
         manager = TaskManager(include_path=str(folder / "out" / "tasks"), include_defaults=False)
         extra = ["mindllm_agieval_math", "mindllm_agieval_logiqa_zh"] if name == "copies" else []
-        found[name] = manager.load(["mindllm", *extra])["tasks"]
+        loaded = manager.load(["mindllm", *extra])
+        found[name], found[f"{name} groups"] = loaded["tasks"], loaded["groups"]
     return found
 
 
@@ -188,6 +195,7 @@ def test_the_two_suites_have_the_same_shots_and_groups(offline: Any, online: Any
         ours[task.config.metadata["benchmark"]] = (task.config.num_fewshot, task.config.metadata["group"])
         assert task.fewshot_cfg.sampler == "first_n", task.config.task
     assert ours == shots == {b.title: (b.num_fewshot, b.group) for b in BENCHMARKS}
+    assert {title: number for title, (number, _) in ours.items()} == SHOTS
     assert len(online) == 57 + 9 + 52 + 67 + 10 + 1 + 7 + 6 + 27 + 4
 
 
@@ -231,7 +239,9 @@ def test_copies_of_an_item_are_no_examples() -> None:
 
 
 def test_marks(offline: Any) -> None:
-    marks = {n: t.config.metadata["marks"] for n, t in offline["copies"].items()}
+    marks = {
+        n: [m for m in t.config.metadata["marks"] if " instead of " not in m] for n, t in offline["copies"].items()
+    }
     left_out = "examples drawn leave-one-out from the evaluated split"
     assert marks["mindllm_mmlu_astronomy"] == [] == marks["mindllm_gsm8k"] == marks["mindllm_pubmedqa"]
     assert marks["mindllm_piqa"] == marks["mindllm_agieval_sat_en"] == [left_out]
@@ -241,7 +251,18 @@ def test_marks(offline: Any) -> None:
     ]
     assert marks["mindllm_logiqa"] == ["examples from the validation split"]
     assert marks["mindllm_flores_hans_en"] == [left_out] and "OpenCC (s2t)" in marks["mindllm_flores_en_hant"][0]
-    assert all(not t.config.metadata["marks"] for n, t in offline["originals"].items() if "math_" not in n)
+    for name, task in offline["originals"].items():
+        assert "math_" in name or all(" instead of " in mark for mark in task.config.metadata["marks"])
+
+
+def test_benchmarks_of_which_items_are_missing_are_marked(offline: Any) -> None:
+    """On the row that a reader sees: of the group where it has a score, else of the task."""
+    marks = {n: t.config.metadata["marks"] for n, t in offline["copies"].items()}
+    assert marks["mindllm_piqa"][-1].endswith(" items instead of 1,838") and marks["mindllm_mmlu_astronomy"] == []
+    assert all(marks[name][-1].endswith(" items instead of 1,012") for name in marks if "flores" in name)
+    groups = offline["copies groups"]
+    assert [m.partition(" instead")[2] for m in groups["mindllm_mmlu"].metadata["marks"]] == [" of 14,042", " of 57"]
+    assert groups["mindllm_agieval"].metadata["marks"][0].endswith(" items instead of 2,852")
 
 
 def test_flores_prompts(offline: Any) -> None:

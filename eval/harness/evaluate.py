@@ -19,12 +19,13 @@ from typing import Any
 import xxhash
 
 from eval.config import EvalConfig
+from eval.harness.errors import add_errors
 from eval.harness.outcomes import outcomes
 from eval.harness.prompts import Prompts, choose_subset
 from eval.harness.quiet import seed_everything
 from mindllm.stage import hash_json
 
-FORMAT = 1  # of records; a new one makes the old worthless
+FORMAT = 2  # of records; a new one makes the old worthless
 _BOOTSTRAP_ROUNDS = 1000  # standard errors of metrics that are no plain mean
 _PLACES = ("config_source",)  # where a task's file lies does not change its scores
 
@@ -143,13 +144,15 @@ def make_record(job: Job, results: dict[str, Any], config: EvalConfig) -> dict[s
     from lm_eval.api.metrics import mean
 
     prompts, metadata = job.prompts, job.task.get_config("metadata") or {}
-    items = outcomes(job.task, results["samples"][job.name])
+    samples = results["samples"][job.name]
+    metrics = add_errors(job.task, results["results"][job.name], samples, config.seed)
+    items = outcomes(job.task, samples)
     share = 1 / max(prompts.num_prompts, 1)
     return {
         "task": job.name,
         "key": job.key,
         "output_type": job.task.OUTPUT_TYPE,
-        "metrics": {k: _plain_number(v) for k, v in results["results"][job.name].items()},
+        "metrics": {k: _plain_number(v) for k, v in metrics.items()},
         "higher_is_better": results["higher_is_better"].get(job.name, {}),
         "means": [metric for metric, aggregate in job.task.aggregation().items() if aggregate is mean],
         "num_fewshot": results["n-shot"].get(job.name),

@@ -23,7 +23,7 @@ LEAVE_ONE_OUT = "examples drawn leave-one-out from the evaluated split"
 _ITS_OWN = "an item can be among its own examples"
 _ANSWER_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # lm-eval's order
 _DEFAULT_ANSWER = 256  # tokens, lm-eval's
-_TOKENS_TO_SPARE = 2  # tokens that may be put before a text, and one for a merge across its end
+_TOKENS_TO_SPARE = 32  # put before a text, and what a token falls apart into where two texts part inside it
 
 
 @dataclass

@@ -8,10 +8,12 @@ tasks cost; putting together takes seconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,14 @@ from eval.harness.evaluate import Job, evaluate, hash_code, make_job
 from eval.harness.scores import make_rows
 from eval.harness.table import missing_lines, print_scores
 from eval.harness.tasks import Loaded, Needs, find_tasks, hash_tasks, load_tasks, needs
-from mindllm.config import UserError
-from mindllm.stage import Stage, read_json, write_json, write_text
+from mindllm.config import RunFailed, UserError
+from mindllm.stage import Stage, held, read_json, write_json, write_text
 
 SETTINGS = ("tasks", "num_fewshot", "limit", "limits", "examples", "scorer", "batch_size", "dtype", "seed")
+MAY_CHANGE = (*(f"config.{key}" for key in SETTINGS), "inputs.tasks", "inputs.lm_eval")  # see the keys of records
+
+_DELETE = "delete this file and run the same command again; what the others hold is not computed again"
+_MAX_REASON = 300  # characters of a library's message
 
 
 def harness(config: EvalConfig) -> int:
@@ -39,20 +45,34 @@ def harness(config: EvalConfig) -> int:
     if not Path(config.include_path).is_dir():
         raise UserError(f"include_path: {config.include_path} is no folder")
     settings = {key: getattr(config, key) for key in SETTINGS}
-    inputs = {"export": hash_model(config.model), "tasks": hash_tasks(config.include_path)}
+    inputs = {
+        "export": hash_model(config.model),
+        "tasks": hash_tasks(config.include_path),
+        "lm_eval": version("lm_eval"),
+    }
     stage = Stage(config.folder("harness"), "harness", settings, inputs)
     needed = needs(config.tasks, config.include_path)
-    with quiet.quiet(), quiet.environment({} if needed.hub else quiet.OFFLINE):
+    with quiet.quiet(), quiet.environment({} if needed.hub else quiet.OFFLINE), _alone(stage.folder):
         _look_again(stage)
         if not _is_done(stage):
             manager = find_tasks(config.tasks, config.include_path, needed.stock)  # first: typing errors clear nothing
-        if stage.start(config.force, may_change=[*(f"config.{key}" for key in SETTINGS), "inputs.tasks"]):
+        if stage.start(config.force, may_change=MAY_CHANGE):
             rows = run_tasks(config, stage, manager, needed)
             items = sum({row["task"]: row["num_items"] for row in rows if row["parts"] is None}.values())
             stage.finish(**{"in": items, "out": items, "unit": "items"})
-    found = read_json(stage.folder / "scores.json")
+    found = _read(stage.folder / "scores.json")
     print_scores(found["scores"], found["missing"])
     return 0
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else evaluates into this folder while the block runs. Raises UserError where somebody does."""
+    with contextlib.ExitStack() as until_end:
+        with contextlib.suppress(OSError):  # what is wrong with the place, Stage says better
+            folder.mkdir(parents=True, exist_ok=True)
+            until_end.enter_context(held(folder))
+        yield
 
 
 def _is_done(stage: Stage) -> bool:
@@ -60,9 +80,18 @@ def _is_done(stage: Stage) -> bool:
 
 
 def _look_again(stage: Stage) -> None:
-    """Where tasks were missing, the stage is not done for good: their data may be there now."""
-    if (read_json(stage.folder / "scores.json") or {}).get("missing"):
+    """Where tasks were missing, the stage is not done for good: their data may be there now. Nor without its scores."""
+    found = _read(stage.folder / "scores.json")
+    if found is None or found["missing"]:
         (stage.folder / "meta.json").unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Any:
+    """A JSON value, or None where there is no file. Raises UserError for a damaged one, which can be deleted alone."""
+    try:
+        return read_json(path)
+    except RuntimeError as error:
+        raise UserError(f"{path}: damaged ({error.__cause__}); {_DELETE}") from None
 
 
 def run_tasks(config: EvalConfig, stage: Stage, manager: Any, needed: Needs) -> list[dict[str, Any]]:
@@ -95,10 +124,10 @@ def _check_limits(config: EvalConfig, loaded: Loaded) -> None:
             raise UserError(f"limits: no task here is called {pattern}; the tasks are {', '.join(names[:10])}, ...")
 
 
-def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> Iterable[dict[str, Any]]:
+def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> list[dict[str, Any]]:
     """The record of each job, from cache/ or computed and put there. The model is loaded when it is first needed."""
-    paths = [folder / "cache" / f"{job.key}.json" for job in jobs]
-    left = [job for job, path in zip(jobs, paths, strict=True) if not path.exists()]
+    stored = {job.name: _stored(folder, job) for job in jobs}
+    left = [job for job in jobs if stored[job.name] is None]
     if left and len(left) < len(jobs):
         print(f"harness: {len(jobs) - len(left)} of {len(jobs)} tasks were evaluated before", flush=True)
     if left:
@@ -107,9 +136,22 @@ def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> Iterable[dict
             shown = bar.add_task("", total=len(left))
             for job in left:
                 bar.update(shown, description=job.name)
-                write_json(folder / "cache" / f"{job.key}.json", evaluate(lm, job, config))
+                write_json(_record_path(folder, job), evaluate(lm, job, config))
+                stored[job.name] = _stored(folder, job)
                 bar.advance(shown)
-    return [read_json(path) for path in paths]
+    return [stored[job.name] for job in jobs]
+
+
+def _record_path(folder: Path, job: Job) -> Path:
+    return folder / "cache" / f"{job.key}.json"
+
+
+def _stored(folder: Path, job: Job) -> Any:
+    """The record of a job as it is kept, or None. Raises UserError for what is damaged, before anything is computed."""
+    record = _read(path := _record_path(folder, job))
+    if record is not None and not (isinstance(record, dict) and record.get("key") == job.key):
+        raise UserError(f"{path}: damaged (no record of {job.name}); {_DELETE}")
+    return record
 
 
 def _bar() -> Progress:
@@ -118,7 +160,10 @@ def _bar() -> Progress:
 
 
 def load_model(config: EvalConfig) -> Any:
-    """The exported folder as an lm-eval model: our scorer, or lm-eval's own (`scorer: hf`). slow."""
+    """The exported folder as an lm-eval model: our scorer, or lm-eval's own (`scorer: hf`). slow.
+
+    Raises UserError for a folder that holds no whole model.
+    """
     import torch
 
     from mindllm.hf.export import quiet as quiet_transformers
@@ -127,10 +172,16 @@ def load_model(config: EvalConfig) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"device": device, "dtype": config.dtype, "batch_size": config.batch_size}
     folder = str(Path(config.model).resolve())
-    if config.scorer == "hf":
-        from lm_eval.models.huggingface import HFLM
+    try:
+        if config.scorer == "hf":
+            from lm_eval.models.huggingface import HFLM
 
-        return HFLM(folder, **options)
-    from eval.harness.model import SharedPrefixLM  # slow: imports lm-eval, which must see whether we are offline
+            return HFLM(folder, **options)
+        from eval.harness.model import SharedPrefixLM  # slow: imports lm-eval, which must see whether we are offline
 
-    return SharedPrefixLM(folder, **options)
+        return SharedPrefixLM(folder, **options)
+    except (UserError, RunFailed):
+        raise
+    except Exception as error:  # of whatever reads a model of this kind
+        said = " ".join(str(error).split())[:_MAX_REASON]
+        raise UserError(f"model: {config.model} cannot be loaded ({type(error).__name__}: {said})") from error

@@ -85,7 +85,7 @@ def group_rows(group: Any, records: dict[str, dict[str, Any]]) -> Iterator[dict[
             "parts": len(members),
             "members": [record["task"] for record in members],
             "weight_by_size": by_size,
-            "marks": [*_shared_marks(members), *_subset_mark(members), *_missing_mark(group, len(members))],
+            "marks": [*_shared_marks(members), *_group_marks(group, members)],
             "shortened": _mean([record["shortened"] for record in members], _sizes(members, True)),
             "cut": _mean([record["cut"] for record in members], _sizes(members, True)),
         }
@@ -188,10 +188,12 @@ def _subset_mark(records: Sequence[dict[str, Any]]) -> list[str]:
     return [f"a subset of {items:,} of {total:,} items, seed {min(seeds)}"] if items < total else []
 
 
-def _missing_mark(group: Any, num_parts: int) -> list[str]:
-    """Says so where parts of a group could not be had, or do not have this metric."""
+def _group_marks(group: Any, members: Sequence[dict[str, Any]]) -> list[str]:
+    """The group's own marks, and what was left out of it: items, or parts that have no such score."""
+    own = (group.metadata or {}).get("marks") or []
     total = len(group.get_all_tasks()) + sum(isinstance(child, Absent) for g in _with_inner(group) for child in g)
-    return [f"{num_parts} of {total} parts"] if num_parts < total else []
+    parts = [f"{len(members)} of {total} parts"] if len(members) < total else []
+    return [*own, *_subset_mark(members), *parts]
 
 
 def _with_inner(group: Any) -> list[Any]:

@@ -20,9 +20,10 @@ from typing import Any
 
 import yaml
 
+from eval.exported import digest
 from eval.harness.quiet import hub_switch
 from mindllm.config import UserError
-from mindllm.stage import hash_file, hash_json
+from mindllm.stage import hash_json, read_json
 
 _FUNCTION = re.compile(r"!function\s+")
 _LOCAL_READERS = ("json", "csv", "parquet", "text", "arrow")  # data sets that `dataset_kwargs.data_files` names
@@ -56,23 +57,23 @@ class Loaded:
 
 
 def hash_tasks(folder: str | Path) -> str:
-    """One hash over the names and contents of all task files below `folder`, and of the data `import` wrote beside it.
+    """One hash over the names and contents of all files below `folder`, and of the rows that `import` wrote beside it.
 
-    The data of an imported folder lies in ../<set>/; its meta.json stands for it.
+    slow: reads all of them, 64 MB for the fifteen benchmarks.
     """
     folder = Path(folder)
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    beside = sorted(folder.resolve().parent.glob("*/meta.json"))
-    names = [*(p.relative_to(folder).as_posix() for p in paths), *(f"../{p.parent.name}/{p.name}" for p in beside)]
-    return hash_json([f"{name} {hash_file(p)}" for name, p in zip(names, [*paths, *beside], strict=True)])
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    rows = [p for beside in _sets_beside(folder) for p in sorted(beside.glob("*.jsonl"))]
+    names += [f"../{p.parent.name}/{p.name}" for p in rows]
+    return hash_json([f"{name} {digest(p)}" for name, p in zip(names, [*paths, *rows], strict=True)])
 
 
-def own_tasks(folder: str | Path) -> set[str]:
-    """Names of the tasks, groups and tags that YAML files below `folder` define.
-
-    Read without lm-eval, because the libraries below it look at the environment (offline or not) when first imported.
-    """
-    return {name for definition in _definitions(folder) for name in _names(definition)}
+def _sets_beside(folder: Path) -> Iterator[Path]:
+    """Where the rows of imported tasks lie, ../<set>/; other stages may have folders there, too."""
+    for path in sorted(folder.resolve().parent.glob("*/meta.json")):
+        if "set" in (read_json(path) or {}):
+            yield path.parent
 
 
 def needs(names: list[str], folder: str | Path) -> Needs:
@@ -98,7 +99,10 @@ def needs(names: list[str], folder: str | Path) -> Needs:
 
 
 def _definitions(folder: str | Path) -> Iterator[dict[str, Any]]:
-    """The YAML files below `folder` as mappings, what they include merged in. Raises UserError for what is no YAML."""
+    """The YAML files below `folder` as mappings, what they include merged in. Raises UserError for what is no YAML.
+
+    Read without lm-eval, because the libraries below it look at the environment (offline or not) when first imported.
+    """
     for path in sorted(Path(folder).rglob("*.yaml")):
         definition = _read_definition(path, ())
         if _names(definition):

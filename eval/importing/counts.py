@@ -8,6 +8,7 @@ may be meant.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from eval.importing.found import Found
@@ -100,6 +101,19 @@ def differences(name: str, found: Found) -> list[dict[str, Any]]:
         for what, expected, here in _compared(name, split, counted[split])
         if expected != here
     ]
+
+
+def notes(name: str, found: Found, scored: str, outside: Sequence[str] = ()) -> list[str]:
+    """For readers of a benchmark's score: "1,200 items instead of 14,042"; none where all of it is there.
+
+    outside: subjects that do not count into the score.
+    """
+    rows = [row for row in found.splits[scored] if row.get("subject", "") not in outside]
+    items, subjects = TOTALS[name][scored]
+    known = SUBJECTS.get(name, {}).get(scored, {})
+    expected = {"items": items - sum(known[s] for s in outside), "subjects": subjects - len(outside)}
+    here = {"items": len(rows), "subjects": len({row.get("subject", "") for row in rows})}
+    return [f"{here[what]:,} {what} instead of {n:,}" for what, n in expected.items() if here[what] != n]
 
 
 def _compared(name: str, split: str, here: dict[str, int]) -> list[tuple[str, int, int]]:

@@ -74,12 +74,14 @@ def import_sets(config: ImportConfig) -> int:
 
 
 def _inputs(data: Path, places: dict[str, list[Path]]) -> dict[str, Any]:
-    """What the output depends on: the files of each folder, lm-eval's own tasks, our helpers."""
+    """What the output depends on: the files of each folder, lm-eval's own tasks, our helpers, numbers of examples."""
     hashes = {}
     for folder in sorted({folder for folders in places.values() for folder in folders}):
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
         hashes[folder.name] = hash_json([f"{p.relative_to(folder).as_posix()} {hash_file(p)}" for p in files])
-    return {"data": hashes, "lm_eval": importlib.metadata.version("lm_eval"), "helpers": hash_file(HELPERS)}
+    shots = {benchmark.name: benchmark.num_fewshot for benchmark in BENCHMARKS}
+    version = importlib.metadata.version("lm_eval")
+    return {"data": hashes, "lm_eval": version, "helpers": hash_file(HELPERS), "shots": shots}
 
 
 def _find(benchmark: Benchmark, folders: list[Path]) -> Found | None:

@@ -100,7 +100,7 @@ BENCHMARKS = (
         exams.read_cmmlu,
         scored="test",
         examples=("dev",),
-        num_fewshot=5,
+        num_fewshot=4,
         stock="cmmlu",
         task="cmmlu_{subject}",
     ),

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from eval.importing.counts import notes
 from eval.importing.found import Found
 from eval.importing.sets import BENCHMARKS, Benchmark
 from eval.importing.stock import OURS, Function, stock_tasks
@@ -39,23 +40,26 @@ def write_tasks(folder: Path, found: dict[str, Found], missing: list[dict[str, s
         if benchmark.name not in found:
             continue
         made = list(_tasks(benchmark, found[benchmark.name]))
-        for settings in made:
-            _write(folder, settings["task"], settings)
-        num_tasks += len(made)
         group = f"mindllm_{benchmark.name}"
         groups.append(group)
         inside = [s["task"] for s in made if s["dataset_kwargs"].get("subject") not in benchmark.outside]
+        counts = notes(benchmark.name, found[benchmark.name], benchmark.scored, benchmark.outside)
         if inside != [group]:
-            _write(folder, f"_{group}", _group(benchmark, group, inside))
+            _write(folder, f"_{group}", _group(benchmark, group, inside, counts))
+        for settings in made:
+            if inside == [group] or not benchmark.metrics:  # no group with a score that says it
+                settings["metadata"]["marks"] += counts
+            _write(folder, settings["task"], settings)
+        num_tasks += len(made)
     metadata = {"version": 1.0, "missing": missing}
     _write(folder, "_mindllm", {"group": "mindllm", "task": groups, "metadata": metadata})
     write_text(folder / "helpers.py", HELPERS.read_text(encoding="utf-8"))
     return num_tasks
 
 
-def _group(benchmark: Benchmark, name: str, tasks: list[str]) -> dict[str, Any]:
+def _group(benchmark: Benchmark, name: str, tasks: list[str], marks: list[str]) -> dict[str, Any]:
     means = [{"metric": m, "aggregation": "mean", "weight_by_size": True} for m in benchmark.metrics]
-    metadata = {"version": 1.0, "group": benchmark.group, "benchmark": benchmark.title}
+    metadata = {"version": 1.0, "group": benchmark.group, "benchmark": benchmark.title, "marks": marks}
     return {"group": name, "task": tasks} | ({"aggregate_metric_list": means} if means else {}) | {"metadata": metadata}
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from eval.scorer.row_model import RowModel
+from eval.scorer.totals import NO_NUMBERS
+from mindllm.config import RunFailed
 
 _NEEDED = ("input_ids", "position_ids", "attention_mask", "past_key_values")
 _ALIBI = ("bloom", "mpt")
@@ -26,7 +28,10 @@ _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, NotIm
 
 
 def open_rows(model: Any, max_length: int, max_tokens: int | None) -> tuple[RowModel | None, str]:
-    """The model for rows; or None, and a sentence for why tokens of several requests cannot share a row of it."""
+    """The model for rows; or None, and a sentence for why tokens of several requests cannot share a row of it.
+
+    Raises RunFailed for a model that does not compute numbers.
+    """
     reason = _by_settings(model, max_length)
     if reason:
         return None, reason
@@ -88,10 +93,12 @@ def _try(rows: RowModel, tokens: np.ndarray) -> tuple[torch.Tensor | None, str]:
 
 
 def _differs(model: Any, found: torch.Tensor, tokens: np.ndarray) -> bool:
-    """Whether the model alone, one sequence a pass, has other log-probabilities, beyond rounding."""
+    """Whether the model alone, one sequence a pass, has other log-probabilities, beyond rounding. Raises RunFailed."""
     with torch.inference_mode():
         inputs = [torch.from_numpy(row)[None].to(model.device) for row in tokens]
         alone = torch.cat([model(ids).logits[0, tokens.shape[1] // 2 :] for ids in inputs]).float()
+    if bool(alone.isnan().any()):
+        raise RunFailed(NO_NUMBERS)
     difference = (found.log_softmax(-1) - alone.log_softmax(-1)).abs().max().item()
     exact = model.get_input_embeddings().weight.dtype in (torch.float32, torch.float64)
     return not difference < (1e-4 if exact else 0.1) * max(1.0, alone.abs().max().item())

@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindllm.config import RunFailed
+
+NO_NUMBERS = "what the model computes are no numbers (nan): its weights are damaged, or too large for its dtype"
+
 
 class Scored(NamedTuple):
     """log p(continuation | context), natural, and whether greedy decoding would write just this continuation."""
@@ -48,9 +52,11 @@ class Totals:
         self._num_added += len(requests)
 
     def result(self) -> list[Scored]:
-        """One for each request, in their order."""
+        """One for each request, in their order. Raises RunFailed where the model does not compute numbers."""
         sums, all_best = np.zeros(self._num_requests), np.ones(self._num_requests, dtype=bool)
         added = slice(self._num_added)
         np.add.at(sums, self._requests[added], self._logprobs[added].double().cpu().numpy())  # sync: the only one
         np.logical_and.at(all_best, self._requests[added], self._greedy[added].cpu().numpy())
+        if np.isnan(sums).any():  # else the first choice would be picked, and look like an answer
+            raise RunFailed(NO_NUMBERS)
         return [Scored(float(a), bool(b)) for a, b in zip(sums, all_best, strict=True)]

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from eval.scorer.row_model import RowModel
+from eval.scorer.totals import NO_NUMBERS
 from eval.scorer.tree import common
+from mindllm.config import RunFailed
 
 _SHARED = -1  # owner of the slots that every prompt sees
 CPU_ROWS, GPU_ROWS = 8, 64  # prompts at a time: each sees its own tokens only, but is compared with all
@@ -44,7 +46,10 @@ class _Row:
         own = (self.owners[None, :] == owners[:, None]) | (self.owners[None, :] == _SHARED)
         visible = own & (np.concatenate([before, positions])[None, :] <= positions[:, None])
         states = self.model.run(tokens, positions, torch.from_numpy(visible).to(self.model.device), wanted, keep)
-        found: list[int] = self.model.logits(states).argmax(dim=-1).tolist() if len(wanted) else []  # sync: once a pass
+        logits = self.model.logits(states)
+        if bool(logits.isnan().any()):  # sync: once a pass
+            raise RunFailed(NO_NUMBERS)
+        found: list[int] = logits.argmax(dim=-1).tolist() if len(wanted) else []
         return found
 
 
@@ -55,7 +60,7 @@ def write_greedy(
     """What the model writes after each prompt, in their order: up to `max_new_tokens` ids.
 
     done: whether a continuation, not empty, is at its end; its last token is kept.  num_rows: prompts at a time; None:
-    8 on a CPU, 64 on a GPU.  Raises ValueError for an empty prompt.
+    8 on a CPU, 64 on a GPU.  Raises ValueError for an empty prompt, RunFailed where the model computes no numbers.
     """
     rows = [np.asarray(prompt, dtype=np.int32) for prompt in prompts]
     if not all(len(row) for row in rows):
