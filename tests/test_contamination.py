@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 import opencc
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.clean import refine
 from data_pipeline.cleaners.contamination import Contamination
+from data_pipeline.config import DataConfig
 from data_pipeline.document import Document, Drop
 from data_pipeline.reading.files import read as read_input
 from data_pipeline.reading.inputs import list_shards
 from data_pipeline.sources import Source
+from data_pipeline.workers import WorkersConfig
 from eval.contamination import ContaminationConfig, contamination
 from eval.contamination import scan as scan_module
 from eval.contamination.grams import Units, fold
@@ -370,6 +374,23 @@ def test_the_cleaner_drops_what_is_listed(tmp_path: Path) -> None:
         document = Document(text, f"prose/{number}")
         assert cleaner(document) is document
     assert [measure.passes for measure in cleaner.measures(Document(PROSE[0], "x"))] == [True]
+
+
+def test_refine_drops_what_was_found_in_what_it_reads(tmp_path: Path) -> None:
+    """In the order of the manual: dedup, contamination, refine; and once more, which changes nothing."""
+    rows = [Row("en", "web", f"web/{n}", text) for n, text in enumerate([*PROSE[:3], planted(pages()[0], 1), PROSE[4]])]
+    write_stage(tmp_path / "run" / "dedup", rows)
+    search = make_config(tmp_path, texts=[str(tmp_path / "run" / "dedup")])
+    contamination(search)
+    listed = {"contamination": {"lists": [str(tmp_path / "out" / "documents.jsonl")]}}
+    config = DataConfig({"web": Source(str(tmp_path))}, {"html": {}}, {"pii": {}, **listed}, str(tmp_path / "run"),
+                        workers=WorkersConfig(num_workers=1))  # fmt: skip
+    for _ in range(2):
+        assert refine(config) == contamination(search) == 0
+        counts = json.loads((tmp_path / "run" / "refine" / "meta.json").read_text())["counts"]
+        assert (counts["in"], counts["out"]) == (5, 4)
+    (dropped,) = pq.ParquetDataset(tmp_path / "run" / "refine" / "dropped").read(["id", "reason"]).to_pylist()
+    assert dropped == {"id": "web/3", "reason": "contamination:benchmark_item"}
 
 
 def test_the_cleaner_names_mistakes(tmp_path: Path) -> None:
