@@ -96,7 +96,7 @@ def test_agieval_prompts_are_the_authors(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("traditional", "simplified"),
     [
-        ("線上任一點，曲線上、直線上", "线上任一点，曲线上、直线上"),  # not 在线
+        ("線上教育；曲線上、垂直平分線上的點", "在线教育；曲线上、垂直平分线上的点"),
         ("國產影片的核心，平面的法向量", "国产影片的核心，平面的法向量"),  # not 视频, 内核, 矢量
         ("建立資料的序列，複製後儲存", "建立数据的序列，复制后储存"),
         ("用印表機列印專案", "用打印机打印项目"),

@@ -20,7 +20,7 @@ from mindllm.config import UserError
 from mindllm.language import convert_chinese
 
 _CONVERTER, _OF_CHARACTERS = "tw2sp", "tw2s"
-_NO_TAIWANESE = re.compile("(線上|離線|建立|核心|向量|序列|複製|影片|儲存)")  # 线上, not 在线; 建立, not 创建 ...
+_NO_TAIWANESE = re.compile("((?<=[曲直分])線上|離線|建立|核心|向量|序列|複製|影片|儲存)")  # 建立 is no 创建 ...
 TO_SIMPLIFIED = f"converted from Traditional to Simplified characters with OpenCC ({_CONVERTER})"
 
 
