@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
 
 from mindllm.config import UserError
+from mindllm.stage import require
 from mindllm.text import units
 
 MIN_UNITS = 24  # of question and right answer; with fewer, the other answers count, too
@@ -94,15 +95,24 @@ class ItemFile(NamedTuple):
     set: str
     split: str
 
+    @property
+    def home(self) -> str:
+        """What it has in common with the other splits of its set: their folder; of a file that was named, itself."""
+        path = self.path.resolve()
+        return str(path.parent if self.set == self.path.parent.name else path)
+
 
 def list_item_files(paths: Sequence[str], splits: Sequence[str] = ()) -> list[ItemFile]:
     """The .jsonl files of normalized sets (a set's folder, or the folder of several), or files of rows; by set, split.
 
     splits: those wanted; empty: all but `train` and `dev`, from which examples are drawn. Files that are named are
-    taken whatever their split. Raises UserError for a path without items, and for two files of one set and split.
+    taken whatever their split. Raises UserError for a path without items or with an import that was not finished, and
+    for two files of one set and split.
     """
     found: list[ItemFile] = []
     for path in map(Path, paths):
+        if (path / "plan.json").exists():
+            require(path, "python -m eval import")
         inside = sorted(p for pattern in ("*.jsonl", "*/*.jsonl") for p in path.glob(pattern)) if path.is_dir() else []
         files = [path] if path.is_file() else [p for p in inside if _is_wanted(p.stem, splits)]
         if not files:
@@ -127,22 +137,22 @@ def read_items(file: ItemFile) -> Iterator[Item]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 0, row) of a JSONL file; empty lines are passed over and not counted."""
+    """(row number from 0, row) of a JSONL file; empty lines are passed over and not counted.
+
+    Raises UserError naming file and line of a row that is none.
+    """
     with open(path, "rb") as lines:
-        yield from parse_rows(path, lines)
+        filled = ((place, line) for place, line in enumerate(lines, 1) if line.strip())
+        for number, (place, line) in enumerate(filled):
+            yield number, parse_row(line, f"{path}:{place}")
 
 
-def parse_rows(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same, of lines that come from `path`. Raises UserError naming file and line of a row that is none."""
-    number = 0
-    for place, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{place}: no JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f'{path}:{place}: expected an object with keys, as {{"text": ...}}')
-        yield number, row
-        number += 1
+def parse_row(line: bytes, where: str) -> dict[str, Any]:
+    """The object of one line. Raises UserError naming `where` it stands if it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: no JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise UserError(f'{where}: expected an object with keys, as {{"text": ...}}')
+    return row

@@ -196,7 +196,8 @@ def simplified_characters(characters: str) -> list[str]:
 def convert_chinese(texts: Sequence[str], converter: str) -> list[str]:
     """Every text in the other Chinese script, by OpenCC's phrase tables: 5 MB/s; other scripts stay as they are.
 
-    converter: s2t (to Traditional), t2s (to Simplified), tw2sp (to Simplified, with mainland words for Taiwan's).
+    converter: s2t (to Traditional), t2s (to Simplified), tw2s (to Simplified, from Taiwan's characters), tw2sp (with
+    mainland words for Taiwan's, too).
     """
     convert = opencc.OpenCC(converter).convert
     return [convert(text) for text in texts]

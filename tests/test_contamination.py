@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 import opencc
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.clean import refine
 from data_pipeline.cleaners.contamination import Contamination
+from data_pipeline.config import DataConfig
 from data_pipeline.document import Document, Drop
+from data_pipeline.reading.files import read as read_input
+from data_pipeline.reading.inputs import list_shards
+from data_pipeline.sources import Source
+from data_pipeline.workers import WorkersConfig
 from eval.contamination import ContaminationConfig, contamination
 from eval.contamination import scan as scan_module
 from eval.contamination.grams import Units, fold
@@ -142,11 +149,39 @@ def test_templates_are_no_evidence(tmp_path: Path) -> None:
     assert all(found_in(everything, other)), "without the limit they would be hits"
 
 
-def test_short_questions_are_found_as_whole_lines_only(tmp_path: Path) -> None:
-    short = [("谁写的？", "李白"), ("3 + 45 = ?", "48"), ("Who?", "me")]
-    index = index_of(tmp_path, [*short, (ENGLISH[0]["question"],)])
-    assert index.entries["state"].tolist() == [LINE, TOO_SHORT, TOO_SHORT, SEARCHED]
-    assert found_in(index, ["第一题\n谁写的\n李白", "這是誰寫的", "誰寫的？", "谁写的书"]) == [{0}, set(), {0}, set()]
+def test_short_questions_are_found_as_whole_lines_with_their_answer(tmp_path: Path) -> None:
+    short = [("谁写的？", "李白"), ("3 + 45 = ?", "48"), ("Who?", "me"), ("Concrete", "seals chimney", "seals soil")]
+    index = index_of(tmp_path, [*short, (ENGLISH[0]["question"],), ("What is 9 + 8?", "√")])
+    assert index.entries["state"].tolist() == [LINE, TOO_SHORT, TOO_SHORT, LINE, SEARCHED, LINE]
+    pages = [
+        "第一题\n谁写的\n李白",
+        "誰寫的？\n甲. 杜甫\n乙. 李白",
+        "誰寫的？\n不知道",
+        "谁写的书\n李白",
+        "李白\n谁写的",
+    ]
+    assert found_in(index, pages) == [{0}, {0}, set(), set(), set()]
+    assert found_in(index, ["谁写的" + "\n不知道" * n + "\n李白" for n in (8, 9)]) == [{0}, set()]
+    headings = [
+        "Concrete\n\nIt is made of sand.",
+        "Concrete\nIt seals soil",
+        "concrete:\nA) seals chimney\nB) Seals soil.",
+    ]
+    assert found_in(index, headings) == [set(), {3}, {3}]
+    assert found_in(index, ["What is 9 + 8?", "谁写的", "李白"]) == [{5}, set(), set()], "an answer without units"
+    hits = search(index, ["前言两行\n\n谁写的\n李白", "x"], MIN_SHARE)
+    assert [(hit.document, hit.begin, hit.end) for hit in hits] == [(0, 4, 7)]
+
+
+def test_what_gives_no_n_gram_is_no_evidence(tmp_path: Path) -> None:
+    """Choices of a few digits are letters of an item, but nothing that could be recognised."""
+    short, digits = ("The complexity of the theory.", "1,2,3,4"), ("1,3,4", "1,2,3", "1,2,4")
+    index = index_of(tmp_path, [short, (*short, *digits)])
+    assert index.entries["size"].tolist() == [20, 20]
+    assert found_in(index, ["We study the complexity of the algorithm in one, two and three dimensions."]) == [set()]
+    assert found_in(index, ["7. The complexity of the theory. A 1,2,3,4 B 1,3,4 C 1,2,3 D 1,2,4"]) == [{0, 1}]
+    repeated = index_of(tmp_path / "repeated", [("the same words again " * 5,), ("他说了又说，" * 5,)])
+    assert repeated.entries["size"].tolist() == [17, 10], "of many copies one"
 
 
 def test_shorter_texts_need_more() -> None:
@@ -341,6 +376,23 @@ def test_the_cleaner_drops_what_is_listed(tmp_path: Path) -> None:
     assert [measure.passes for measure in cleaner.measures(Document(PROSE[0], "x"))] == [True]
 
 
+def test_refine_drops_what_was_found_in_what_it_reads(tmp_path: Path) -> None:
+    """In the order of the manual: dedup, contamination, refine; and once more, which changes nothing."""
+    rows = [Row("en", "web", f"web/{n}", text) for n, text in enumerate([*PROSE[:3], planted(pages()[0], 1), PROSE[4]])]
+    write_stage(tmp_path / "run" / "dedup", rows)
+    search = make_config(tmp_path, texts=[str(tmp_path / "run" / "dedup")])
+    contamination(search)
+    listed = {"contamination": {"lists": [str(tmp_path / "out" / "documents.jsonl")]}}
+    config = DataConfig({"web": Source(str(tmp_path))}, {"html": {}}, {"pii": {}, **listed}, str(tmp_path / "run"),
+                        workers=WorkersConfig(num_workers=1))  # fmt: skip
+    for _ in range(2):
+        assert refine(config) == contamination(search) == 0
+        counts = json.loads((tmp_path / "run" / "refine" / "meta.json").read_text())["counts"]
+        assert (counts["in"], counts["out"]) == (5, 4)
+    (dropped,) = pq.ParquetDataset(tmp_path / "run" / "refine" / "dropped").read(["id", "reason"]).to_pylist()
+    assert dropped == {"id": "web/3", "reason": "contamination:benchmark_item"}
+
+
 def test_the_cleaner_names_mistakes(tmp_path: Path) -> None:
     bad = tmp_path / "list.jsonl"
     for line in ("{}", "[1]", '{"id": 1, "hash": "0"}', '{"id": "a", "hash": "x"}', "no json"):
@@ -360,14 +412,67 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     write_lines(empty / "x.jsonl", [{"body": "text"}])
     with pytest.raises(UserError, match="text_field to one of body"):
         contamination(make_config(tmp_path, texts=[str(empty)]))
-    (empty / "x.jsonl").write_text('{"text": "a"}\n{"text": 5}\n')
-    with pytest.raises(UserError, match="row 1 has no text"):
+    (empty / "x.jsonl").write_text('{"text"\n[1]\n')
+    with pytest.raises(UserError, match="no document could be read: .*x.jsonl:1: no JSON"):
         contamination(make_config(tmp_path, texts=[str(empty)]))
-    (empty / "x.jsonl").write_text('{"text": "a"}\n{"text"\n')
-    with pytest.raises(UserError, match="x.jsonl:2: no JSON"):
-        contamination(make_config(tmp_path, texts=[str(empty)], out=str(tmp_path / "new")))
     problems = ContaminationConfig(min_share=2, max_documents=0, num_workers=-1, text_field="").problems()
     assert len(list(problems)) == 6
+
+
+def test_bad_rows_are_counted_and_the_others_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"text": page, "id": "\ud800"}).encode() for page in pages()]
+    bad = [b"", b'{"text"', b'{"text": "\xff"}', b"[1]", b'{"text": 5}', b'{"title": "x"}', b" "]
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(b"\n".join([*bad, *lines]))
+    noise = [json.dumps({"text": random.Random(n).randbytes(900).hex()}).encode() for n in range(200)]
+    for suffix, pack in ((".gz", gzip.compress), (".zst", lambda data: pa.compress(data, codec="zstd", asbytes=True))):
+        (folder / f"cut.jsonl{suffix}").write_bytes(pack(b"\n".join([lines[0], *noise, lines[1]]))[:-6000])
+    for n in (1, 2):
+        assert contamination(make_config(tmp_path, texts=[str(folder)], out=str(tmp_path / str(n)), num_workers=n)) == 0
+    said = capsys.readouterr().out
+    assert outputs(tmp_path / "1") == outputs(tmp_path / "2")
+    text = json.loads((tmp_path / "1" / "report.json").read_text())["text"]
+    assert {reason: row["num"] for reason, row in text["skipped"].items()} == {
+        "cut_off": 2, "no_json": 3, "no_text": 2
+    }  # fmt: skip
+    assert "not searched, no_json: 3; the first: " in said and "a.jsonl:2: no JSON" in said and "cut.jsonl.gz" in said
+    rows = read_list(tmp_path / "1" / "contaminated.jsonl")
+    assert len(rows) == len(ROWS) and rows[0]["documents"] == ["\\ud800"]
+    assert text["num_contaminated"] == len(ROWS) + 2, "and the first row of each file that was cut off"
+
+
+def test_made_up_ids_count_as_the_pipeline_does(tmp_path: Path) -> None:
+    """A list over the pipeline's own input must not name its neighbours."""
+    folder = tmp_path / "data" / "web"
+    folder.mkdir(parents=True)
+    page = json.dumps({"text": pages()[0]})
+    (folder / "a.jsonl").write_text(f'\n{{"text": "a"}}\n\n{{"text"\n{page}\n')
+    contamination(make_config(tmp_path, texts=[str(tmp_path / "data")]))
+    (document,) = read_list(tmp_path / "out" / "documents.jsonl")
+    shards = list_shards({"web": Source(path=str(folder))}, 1 << 20)
+    ids = [d.id for shard in shards for d in read_input(shard) if pages()[0].encode() in d.meta.get("plain", b"")]
+    assert ids == [document["id"]] == ["web/a.jsonl#4"]
+
+
+def test_text_in_a_folder_named_like_a_set_is_searched(tmp_path: Path) -> None:
+    """Only the very set is not looked for in itself, not all that has its name."""
+    copies = write_sets(tmp_path / "mine", {"english": ENGLISH[1:2]})
+    contamination(make_config(tmp_path, texts=[str(copies)]))
+    assert [r["doc_id"] for r in read_list(tmp_path / "out" / "contaminated.jsonl")] == [1]
+    rows = [{"text": row["question"]} for row in ENGLISH]
+    own = write_lines(tmp_path / "plain.jsonl", rows)
+    other = write_lines(tmp_path / "other.jsonl", rows[:1])
+    config = make_config(tmp_path, items=[str(own)], texts=[str(own), str(other)], out=str(tmp_path / "plain"))
+    contamination(config)
+    assert [r["documents"] for r in read_list(tmp_path / "plain" / "contaminated.jsonl")] == [["other.jsonl#0"]]
+
+
+def test_an_import_that_was_killed_is_not_searched_for(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    (tmp_path / "items" / "plan.json").write_text("{}")
+    with pytest.raises(UserError, match="items is not complete .*python -m eval import"):
+        contamination(config)
 
 
 @pytest.mark.skipif(not (BENCH / "agieval").is_dir(), reason="the benchmarks are not there")

@@ -13,6 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.importing.archives import Files
+from eval.importing.exams import read_ceval
 from eval.importing.mathematics import boxed
 from eval.importing.rows import choice_row, csv_rows
 from eval.importing.run import ImportConfig, import_sets
@@ -91,6 +93,23 @@ def test_agieval_prompts_are_the_authors(copied: Path) -> None:
     assert found["math"]["query"] == f"Q: {question}\nA: The answer is" and found["math"]["answer"] == "(3,4]"
 
 
+@pytest.mark.parametrize(
+    ("traditional", "simplified"),
+    [
+        ("線上教育；曲線上、垂直平分線上的點", "在线教育；曲线上、垂直平分线上的点"),
+        ("國產影片的核心，平面的法向量", "国产影片的核心，平面的法向量"),  # not 视频, 内核, 矢量
+        ("建立資料的序列，複製後儲存", "建立数据的序列，复制后储存"),
+        ("用印表機列印專案", "用打印机打印项目"),
+        ("", ""),
+    ],
+)
+def test_words_of_both_sides_of_the_strait_stay(tmp_path: Path, traditional: str, simplified: str) -> None:
+    line = {"subject": "law", "A": traditional or "甲", "B": "軟體", "C": "丙", "D": "丁", "answer": "B", "id": 0}
+    layouts.write(tmp_path / "ceval" / "ceval_val_zhtw.jsonl", json.dumps({**line, "question": f"{traditional}？"}))
+    (row,) = read_ceval(Files(tmp_path)).splits["val"]  # type: ignore[union-attr]
+    assert row["question"] == f"{simplified}？" and row["choices"][:2] == [simplified or "甲", "软件"]
+
+
 def test_mathematics_rows(copied: Path, original: Path) -> None:
     row = rows(copied / "arithmetic" / "test.jsonl")[0]
     assert row["prompt"] == "Question: What is 0 plus 45?\nAnswer:" and row["completion"] == " 45"
@@ -146,6 +165,23 @@ def test_a_wrong_count_is_said_and_recorded(tmp_path: Path, capsys: pytest.Captu
     assert "mmlu: not in data (looked for mmlu, MMLU); its tasks are left out" in said
     differing = json.loads((tmp_path / "out" / "piqa" / "meta.json").read_text())["differing"]
     assert differing == [{"what": "piqa validation: items", "expected": 1838, "found": 2, "source": "Bisk et al. 2020"}]
+
+
+def test_the_folder_that_was_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there are two, it is the first one that the manual names."""
+    row = {"question": "1 + 1?", "answer": "#### 2"}
+    for name, num in (("gsm8k", 3), ("grade-school-math", 2)):
+        layouts.write(tmp_path / "data" / name / "test.jsonl", layouts.jsonl([row] * num))
+    import_sets(ImportConfig(str(tmp_path / "data"), str(tmp_path / "a")))
+    (tmp_path / "data" / "gsm8k" / "test.jsonl").unlink()
+    import_sets(ImportConfig(str(tmp_path / "data"), str(tmp_path / "b")))
+    metas = [json.loads((tmp_path / out / "gsm8k" / "meta.json").read_text()) for out in "ab"]
+    assert [(meta["from"], meta["items"]["test"]) for meta in metas] == [
+        ("gsm8k", {"": 3}),
+        ("grade-school-math", {"": 2}),
+    ]
+    said = capsys.readouterr().out
+    assert "\ngsm8k: 3 test\n" in said and "\ngsm8k from grade-school-math: 2 test\n" in said
 
 
 def test_nothing_to_import(tmp_path: Path) -> None:

@@ -43,6 +43,35 @@ def test_two_different_files_of_one_name_are_a_question(tmp_path: Path) -> None:
         Files(tmp_path).one("test.jsonl")
 
 
+def test_a_file_that_is_there_packed_and_not(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "test.jsonl.gz", "a")
+    layouts.write(tmp_path / "test.jsonl", "a")
+    assert Files(tmp_path).one("test.jsonl") == (f"{tmp_path}/test.jsonl", "a")
+    layouts.write(tmp_path / "test.jsonl", "b")
+    with pytest.raises(UserError, match="test.jsonl is there twice"):
+        Files(tmp_path)
+
+
+def test_what_macos_packs_beside_each_file_is_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as packed, zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name, data in (("test/x.csv", b"x"), ("test/._x.csv", b"\xff"), ("__MACOSX/test/._x.csv", b"\xff")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+            archive.writestr(name, data)
+    assert [text for _, text in Files(tmp_path).matching("test/*.csv")] == ["x", "x"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_unpacks_to_too_much_is_refused(tmp_path: Path, kind: bytes) -> None:
+    """It would be read whole, and taken apart for hours, before the archive has a member."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 8 << 30
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048)))
+    with pytest.raises(UserError, match="a.tar.gz: damaged or incomplete .*header of 8,589,934,592 bytes"):
+        Files(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../x.csv", "/etc/x.csv", "a/../../x.csv", "..\\x.csv"])
 def test_paths_out_of_an_archive_are_refused(tmp_path: Path, name: str) -> None:
     layouts.tar(tmp_path / "tar" / "a.tar.gz", {name: "x"})

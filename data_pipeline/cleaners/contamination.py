@@ -26,9 +26,10 @@ from mindllm.config import UserError
 class Contamination:
     """Drops contamination:benchmark_item.
 
-    lists: documents.jsonl of `python -m eval contamination` (also gzipped), each over any text of this pipeline: a
-    document is dropped where its id is listed, or its text as it is when this cleaner runs. Put it last in `refine`,
-    and the text is what the token shards hold.
+    lists: documents.jsonl of `python -m eval contamination` (also gzipped), each over a stage of this run or its token
+    shards: a document is dropped where its id is listed, or its text as it is when this cleaner runs. Put it last in
+    `refine`, and the text is what the token shards hold. Make the list from `dedup/`: from `refine/`, the next one
+    would be empty.
     """
 
     lists: list[str] = field(default_factory=list)

@@ -21,7 +21,7 @@ from rich.table import Table
 from eval.contamination.config import ContaminationConfig
 from eval.contamination.index import LINE, TOO_SHORT, Index, build
 from eval.contamination.scan import Task, scan_all
-from eval.contamination.texts import TextFile, list_files
+from eval.contamination.texts import Skipped, TextFile, list_files
 from eval.items import Item, ItemFile, list_item_files, read_items
 from mindllm.config import UserError
 from mindllm.stage import Stage, hash_file, held, read_json, write_json, write_text
@@ -67,7 +67,11 @@ def contamination(config: ContaminationConfig) -> int:
 
 
 def _make(config: ContaminationConfig, stage: Stage, item_files: Sequence[ItemFile], texts: Sequence[TextFile]) -> None:
-    items = [item for file in item_files for item in _without_texts(file)]
+    items: list[Item] = []
+    homes: list[str] = []  # of each item
+    for file in item_files:
+        items += [item._replace(texts=()) for item in read_items(file)]  # memory: 300 bytes each
+        homes += [file.home] * (len(items) - len(homes))
     if not items:
         raise UserError(f"{', '.join(config.items)}: no benchmark items in these files")
 
@@ -76,31 +80,29 @@ def _make(config: ContaminationConfig, stage: Stage, item_files: Sequence[ItemFi
         return ((number, text) for number, item in enumerate(every) for text in item.texts)
 
     index = build(stage.folder / "index", numbered, config.max_frequency)
-    task = Task(
-        str(stage.folder), tuple(item.set for item in items), config.text_field, config.tokenizer, config.min_share
-    )
+    task = Task(str(stage.folder), tuple(homes), config.text_field, config.tokenizer, config.min_share)
     results = scan_all(texts, task, config.num_workers)
     hits, counts = _gather(results, items, stage.folder, config.max_documents)
+    if counts["skipped"] and not counts["num_documents"]:
+        first = next(iter(counts["skipped"].values()))["first"]
+        raise UserError(f"no document could be read: {first}; expected JSONL files (.gz, .zst), one object a line")
     _write_items(stage.folder / "contaminated.jsonl", items, hits)
     report = {"benchmarks": _by_set(items, index, hits, item_files, config.num_examples), "text": counts}
     write_json(stage.folder / "report.json", report)
     stage.finish(**{"in": counts["num_documents"], "out": counts["num_contaminated"], "unit": "documents"})
 
 
-def _without_texts(file: ItemFile) -> Iterator[Item]:
-    """The items without their texts. memory: 300 bytes each."""
-    return (item._replace(texts=()) for item in read_items(file))
-
-
 def _gather(
     results: Sequence[Path], items: Sequence[Item], out: Path, max_documents: int
-) -> tuple[dict[int, Hits], dict[str, int]]:
+) -> tuple[dict[int, Hits], dict[str, Any]]:
     """What was found of each item, and the counts of the text; writes documents.jsonl, a line a document."""
     hits: defaultdict[int, Hits] = defaultdict(Hits)
-    counts, lines = Counter[str](), []
+    counts, lines, skipped = Counter[str](), [], Skipped()
     for path in results:
         found = read_json(path)
         counts.update(num_documents=found["documents"], num_bytes=found["bytes"])
+        for reason, row in found["skipped"].items():
+            skipped.add(reason, row["first"], row["num"])
         by_document: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in found["found"]:
             hits[row["item"]].add(row, max_documents)
@@ -110,7 +112,8 @@ def _gather(
             sets = sorted({items[row["item"]].set for row in rows})
             lines.append({"id": id, "hash": text_hash, "num_items": len(rows), "tasks": sets})
     write_text(out / "documents.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return dict(hits), {"num_documents": 0, "num_bytes": 0, "num_contaminated": 0, **counts}
+    counts.update(num_documents=0, num_bytes=0, num_contaminated=0)  # so that these are there
+    return dict(hits), {**counts, "skipped": skipped.to_json()}
 
 
 def _write_items(path: Path, items: Sequence[Item], hits: dict[int, Hits]) -> None:
@@ -187,3 +190,5 @@ def print_report(report: dict[str, Any]) -> None:
     Console().print(table)
     size = f"{text['num_documents']:,} documents, {text['num_bytes']:,} bytes"
     print(f"{text['num_contaminated']:,} of {size} hold items", flush=True)
+    for reason, row in text["skipped"].items():
+        print(f"not searched, {reason}: {row['num']:,}; the first: {row['first']}", flush=True)

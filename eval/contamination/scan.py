@@ -26,7 +26,7 @@ import xxhash
 from eval.contamination.grams import fold
 from eval.contamination.index import Index, open_index
 from eval.contamination.search import BATCH_CHARACTERS, Found, search
-from eval.contamination.texts import Document, TextFile, read
+from eval.contamination.texts import Document, Skipped, TextFile, read
 from mindllm.config import RunFailed
 from mindllm.stage import write_json
 from mindllm.text import units
@@ -38,10 +38,10 @@ _LINE_SECONDS = 60.0  # between two lines about work that goes on
 
 @dataclass(frozen=True)
 class Task:
-    """What all files of a search have in common. item_sets: the set of each item."""
+    """What all files of a search have in common. item_homes: ItemFile.home of each item."""
 
     out: str
-    item_sets: tuple[str, ...]
+    item_homes: tuple[str, ...]
     text_field: str
     tokenizer: str
     min_share: float
@@ -55,6 +55,7 @@ class _Piece(NamedTuple):
     text: str
 
 
+@functools.lru_cache(maxsize=1)  # a document may hold thousands of items
 def text_hash(text: str) -> str:
     """16 hex digits by which the cleaner `contamination` knows a document that comes without its id."""
     return xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass"))
@@ -112,18 +113,17 @@ def _index(folder: str) -> Index:
 
 
 def scan(file: TextFile, out: Path, task: Task) -> None:
-    """Search one file, and write how many documents it has and what was found in them."""
-    index = _index(f"{task.out}/index")
+    """Search one file, and write how many documents it has, what was found in them, what could not be read."""
+    index, own, skipped = _index(f"{task.out}/index"), file.homes, Skipped()
     counts = {"documents": 0, "bytes": 0}
     found: dict[tuple[int, int], dict[str, Any]] = {}  # (document, item): its best text
-    for batch in _batches(_pieces(read(file, task.text_field, task.tokenizer), counts)):
+    for batch in _batches(_pieces(read(file, task.text_field, task.tokenizer, skipped), counts)):
         for hit in search(index, [piece.text for piece in batch], task.min_share):
             item, piece = int(index.entries["item"][hit.entry]), batch[hit.document]
             place, share = (piece.number, item), round(hit.share, 4)
-            own_set = file.set and file.set == task.item_sets[item]
-            if not own_set and share > found.get(place, {"share": 0.0})["share"]:
+            if task.item_homes[item] not in own and share > found.get(place, {"share": 0.0})["share"]:
                 found[place] = _row(item, piece, share, hit)
-    write_json(out, {**counts, "found": [found[place] for place in sorted(found)]})
+    write_json(out, {**counts, "skipped": skipped.to_json(), "found": [found[place] for place in sorted(found)]})
 
 
 def _row(item: int, piece: _Piece, share: float, hit: Found) -> dict[str, Any]:
@@ -134,12 +134,20 @@ def _row(item: int, piece: _Piece, share: float, hit: Found) -> dict[str, Any]:
 
 def _excerpt(text: str, begin: int, end: int) -> str:
     """The passage between two units of a text, folded as it is compared, on one line; its beginning."""
-    text, place, first = fold(text), 0, 0
-    for number, unit in enumerate(units(text)[:end]):
-        place = text.index(unit, place)
-        first = place if number == begin else first
+    folded, places = _places(text)
+    first = places[begin][0]
+    return " ".join(folded[first : places[end - 1][1]][:_EXCERPT].split())
+
+
+@functools.lru_cache(maxsize=1)
+def _places(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """A text, folded, and where each of its units stands in that: begin, end."""
+    folded, place, places = fold(text), 0, []
+    for unit in units(folded):
+        place = folded.index(unit, place)
+        places.append((place, place + len(unit)))
         place += len(unit)
-    return " ".join(text[first : max(place, first + 1) if end else _EXCERPT][:_EXCERPT].split())
+    return folded, places
 
 
 def _pieces(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[_Piece]:

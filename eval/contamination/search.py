@@ -18,11 +18,13 @@ from eval.contamination.grams import Grams, Units
 from eval.contamination.index import SEARCHED, SEED_BYTES, SMALL_SIZE, Index
 
 BATCH_CHARACTERS = 100_000  # memory: 30 MB, and fits caches
-LONG = 50  # letters outside templates (wide ones count twice): of a shorter text, more than min_share has to be there
+LONG = 46  # small n-grams outside templates (those of wide letters count twice), as in a sentence of 50 letters: of a
+# text with fewer, more than min_share has to be there
 _SLACK = 16  # units: letters of choices, other choices in between
 _STRETCHES = 3  # of a document, compared with an item: a solution may repeat the words of its question
 _MIN_SEED_SHARE = 0.03  # of an item's seeds, but at least 2 if it has MANY
 _MANY = 16
+_LINES_BELOW = 10  # in which the answer of a question has to stand that is a line by itself, that line included
 
 
 class Found(NamedTuple):
@@ -50,7 +52,7 @@ class _Candidate(NamedTuple):
 def search(index: Index, texts: Sequence[str], min_share: float) -> list[Found]:
     """The entries that `texts` hold, by document, then entry.
 
-    min_share: of a text of LONG or more letters; of a shorter one more, all of one without any.
+    min_share: of a text of size LONG or more; of a shorter one more, all of one without any.
     """
     units = Units(texts)
     candidates = list(_candidates(index, units))
@@ -70,7 +72,7 @@ def search(index: Index, texts: Sequence[str], min_share: float) -> list[Found]:
 
 
 def needed_share(size: int, min_share: float) -> float:
-    """The share that a text of so many letters needs: from 1 for none, falling evenly to min_share at LONG."""
+    """The share that a text of this size (ENTRY) needs: from 1 for none, falling evenly to min_share at LONG."""
     return min_share + (1 - min_share) * max(0.0, 1 - size / LONG)
 
 
@@ -126,12 +128,27 @@ def _share(wanted: np.ndarray, small: Grams, low: int, high: int) -> float:
 
 
 def _lines(index: Index, texts: Sequence[str]) -> Iterator[Found]:
-    """Entries without seeds whose question is a whole line of a document."""
+    """Entries without seeds whose question is a whole line of a document, and whose answer ends a line soon after.
+
+    Without the answer a heading ("Concrete") would be an item. memory: the units of all lines once more.
+    """
     if not len(index.lines):
         return
     lines = [(document, line) for document, text in enumerate(texts) for line in text.split("\n")]
     units = Units([line for _, line in lines])
     hashes = units.stretches(units.starts[:-1], units.starts[1:])
+    first_line = np.searchsorted([document for document, _ in lines], np.arange(len(texts) + 1))
     for place in np.flatnonzero(np.isin(hashes, index.lines)).tolist():
+        document = lines[place][0]
+        ends = _line_ends(units, place, min(place + _LINES_BELOW, int(first_line[document + 1])))
         low, high = (int(np.searchsorted(index.lines, hashes[place], side=side)) for side in ("left", "right"))
-        yield from (Found(lines[place][0], int(entry), 1.0, 0, 0) for entry in index.line_owners[low:high])
+        begin, end = (units.starts[[place, place + 1]] - units.starts[first_line[document]]).tolist()
+        for entry in index.line_owners[low:high][np.isin(index.line_ends[low:high], ends)].tolist():
+            yield Found(document, entry, 1.0, begin, end)
+
+
+def _line_ends(units: Units, first: int, stop: int) -> np.ndarray:
+    """uint64: the hashes of all that lines [first, stop) end with: their last unit, their last two ..."""
+    begins = np.arange(units.starts[first], units.starts[stop])
+    ends = np.repeat(units.starts[first + 1 : stop + 1], np.diff(units.starts[first : stop + 1]))
+    return units.stretches(begins, ends)

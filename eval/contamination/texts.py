@@ -2,8 +2,10 @@
 
 A file is the unit of work and of going on after a kill: a Parquet shard of a stage, a JSONL file, one .bin file of
 token shards, one split of a benchmark set. What a folder holds is seen from its files; the first row of JSONL says
-whether it holds documents or benchmark items. Cost: reading, 100 to 200 MB/s; decoding tokens some 10 MB/s. Memory: one
-document, or a thousand rows of Parquet.
+whether it holds documents or benchmark items. Rows of JSONL that are none are counted and passed over where the caller
+has a Skipped for them: one bad line must not end a search of days. Parquet and token shards are our own; damage there
+is an error. Cost: reading, 100 to 200 MB/s; decoding tokens some 10 MB/s. Memory: one document, or a thousand rows of
+Parquet.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
-from eval.items import item_texts, parse_rows
+from eval.items import item_texts, parse_row
 from mindllm.config import RunFailed, UserError
 from mindllm.shards import Shards, list_split
 from mindllm.stage import hash_file, require
@@ -32,14 +36,19 @@ _DOCUMENTS_AT_ONCE = 1000
 
 
 class TextFile(NamedTuple):
-    """A unit of work. label: begins the ids that have to be made up.  set: of benchmark items, else "".  number: of the
-    .bin file in a folder of token shards."""
+    """A unit of work. label: begins the ids that have to be made up.  number: of the .bin file in a folder of token
+    shards."""
 
     kind: str
     path: Path
     label: str
-    set: str = ""
     number: int = 0
+
+    @property
+    def homes(self) -> set[str]:
+        """ItemFile.home of the items that are not looked for in it, since they are what it holds."""
+        path = self.path.resolve()
+        return {str(path), str(path.parent)} if self.kind == ITEMS else {str(path)}
 
     def hash(self) -> str:
         """What changes when the text does."""
@@ -53,6 +62,23 @@ class Document(NamedTuple):
 
     id: str
     text: str
+
+
+@dataclass
+class Skipped:
+    """What of the text could not be read: by reason, how often, and what was wrong the first time."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, message: str, count: int = 1) -> None:
+        """More of it."""
+        self.counts[reason] += count
+        self.first.setdefault(reason, message)
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """{reason: {"num", "first"}}."""
+        return {reason: {"num": self.counts[reason], "first": self.first[reason]} for reason in sorted(self.counts)}
 
 
 def list_files(paths: Sequence[str], text_field: str) -> list[TextFile]:
@@ -89,17 +115,24 @@ def _files(path: Path, text_field: str) -> Iterator[TextFile]:
 def _one(path: Path, label: str, text_field: str) -> TextFile:
     if path.suffix == ".parquet":
         return TextFile(PARQUET, path, label)
-    first = next((row for _, row in _rows(path)), {text_field: ""})
-    if isinstance(first.get(text_field), str) and "choices" not in first:
-        return TextFile(JSONL, path, label)
-    if not item_texts(first):
+    keys = ""
+    for _, row in _rows(path, Skipped()):
+        if isinstance(row.get(text_field), str) and "choices" not in row:
+            return TextFile(JSONL, path, label)
+        if item_texts(row):
+            return TextFile(ITEMS, path, f"{path.parent.name}/{path.name.partition('.')[0]}")
+        keys = keys or ", ".join(map(str, row))
+    if keys:
         known = f"no key {text_field!r}, nor those of a benchmark item"
-        raise UserError(f"{path}: {known}; set text_field to one of {', '.join(map(str, first))}")
-    return TextFile(ITEMS, path, f"{path.parent.name}/{path.name.partition('.')[0]}", path.parent.name)
+        raise UserError(f"{path}: {known}; set text_field to one of {keys}")
+    return TextFile(JSONL, path, label)  # empty, or damaged from its first row on, which `read` will say
 
 
-def read(file: TextFile, text_field: str, tokenizer: str) -> Iterator[Document]:
-    """The documents of one file, in order. Raises UserError or RunFailed naming the file where it cannot be read."""
+def read(file: TextFile, text_field: str, tokenizer: str, skipped: Skipped | None = None) -> Iterator[Document]:
+    """The documents of one file, in order; rows of JSONL that are none are noted in `skipped`.
+
+    Raises UserError or RunFailed naming the file where it cannot be read, and for such rows where `skipped` is None.
+    """
     if file.kind == PARQUET:
         for batch in batches([file.path], ("lang", "id", "text"), _DOCUMENTS_AT_ONCE):
             for id, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True):
@@ -107,14 +140,24 @@ def read(file: TextFile, text_field: str, tokenizer: str) -> Iterator[Document]:
     elif file.kind == TOKENS:
         yield from _decoded(file, tokenizer)
     elif file.kind == ITEMS:
-        for number, row in _rows(file.path):
+        for number, row in _rows(file.path, skipped):
             yield Document(f"{file.label}#{number}", page(row))
     else:
-        for number, row in _rows(file.path):
-            text, id = row.get(text_field), row.get("id")
-            if not isinstance(text, str):
-                raise UserError(f"{file.path}: row {number} has no text under the key {text_field!r}; set text_field")
-            yield Document(str(id) if isinstance(id, str | int) else f"{file.label}#{number}", text)
+        for number, row in _rows(file.path, skipped):
+            text = row.get(text_field)
+            if isinstance(text, str):
+                yield Document(_id(row) or f"{file.label}#{number}", text)
+                continue
+            message = f"{file.path}:{number + 1}: no text under the key {text_field!r}; set text_field"
+            if skipped is None:
+                raise UserError(message)
+            skipped.add("no_text", message)
+
+
+def _id(row: dict[str, Any]) -> str:
+    """The row's own id as UTF-8 can hold it, or ""."""
+    id = row.get("id")
+    return str(id).encode("utf-8", "backslashreplace").decode() if isinstance(id, str | int) else ""
 
 
 def page(row: dict[str, Any]) -> str:
@@ -142,13 +185,25 @@ def _decoded(file: TextFile, folder: str) -> Iterator[Document]:
             begin, first = end + 1, first + 1  # behind the end-of-text
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 0, row) of a JSONL file, decompressed by its suffix."""
+def _rows(path: Path, skipped: Skipped | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 0, as the pipeline's readers count, row) of a JSONL file, decompressed by its suffix."""
     try:
         with _open(path) as lines:
-            yield from parse_rows(path, lines)
+            for number, line in enumerate(lines):
+                try:
+                    row = parse_row(line, f"{path}:{number + 1}") if line.strip() else None
+                except UserError as error:
+                    if skipped is None:
+                        raise
+                    skipped.add("no_json", str(error))
+                    continue
+                if row is not None:
+                    yield number, row
     except _DAMAGE as error:
-        raise RunFailed(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        message = f"{path}: cannot be read to its end ({type(error).__name__}: {error})"
+        if skipped is None:
+            raise RunFailed(message) from None
+        skipped.add("cut_off", message)
 
 
 def _open(path: Path) -> IO[bytes]:

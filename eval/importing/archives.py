@@ -18,13 +18,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from mindllm.config import UserError
 
 MAX_FILE = 256 << 20  # bytes, unpacked
 MAX_ARCHIVE = 512 << 20  # bytes, unpacked, all files of one archive
 MAX_MEMBERS = 50_000  # of one archive, and files in a folder
+MAX_HEADER = 1 << 20  # bytes of a name or remark in a tar archive
 
 _OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
@@ -43,7 +44,7 @@ class Files:
             elif path.suffix.lower() == ".zip":
                 self._add(f"{name}/", _unpack_zip(path))
             else:
-                self._add(_plain_name(name), [("", path)])
+                self._add("", [(_plain_name(name), path)])
 
     def matching(self, *patterns: str) -> list[tuple[str, str]]:
         """(where, text) of the files whose path ends with one of the patterns (* as in a shell), in order of path."""
@@ -62,13 +63,15 @@ class Files:
         return None
 
     def _add(self, prefix: str, found: list[tuple[str, bytes]] | list[tuple[str, Path]]) -> None:
-        self._found.update((prefix + name, content) for name, content in found)
+        for below, content in found:
+            name = prefix + below
+            if name in self._found and _bytes(self._found[name]) != _bytes(content):
+                raise UserError(f"data: {self.folder}/{name} is there twice (packed, too?), and they differ; keep one")
+            self._found[name] = content
 
     def _text(self, name: str) -> str:
-        content = self._found[name]
-        data = content if isinstance(content, bytes) else _read(content)
         try:
-            return data.decode("utf-8-sig")
+            return _bytes(self._found[name]).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder}/{name}: damaged: no UTF-8 at byte {error.start}") from None
 
@@ -79,14 +82,22 @@ def tarfile_suffix(name: str) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.name))
     if len(paths) > MAX_MEMBERS:
         raise UserError(f"data: {folder} holds more than {MAX_MEMBERS:,} files; name the folder of the benchmarks")
     return paths
 
 
+def _is_hidden(name: str) -> bool:
+    return PurePosixPath(name).name.startswith(".")  # macOS packs ._x beside each x
+
+
 def _plain_name(name: str) -> str:
     return name.rpartition(".")[0] if PurePosixPath(name).suffix.lower() in _OPENERS else name
+
+
+def _bytes(content: Path | bytes) -> bytes:
+    return content if isinstance(content, bytes) else _read(content)
 
 
 def _read(path: Path) -> bytes:
@@ -99,9 +110,21 @@ def _read(path: Path) -> bytes:
         raise _damaged(path, error) from None
 
 
+class _Header(tarfile.TarInfo):
+    """A header; tarfile reads long names and remarks whole, before there is a member that could be looked at."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As tarfile's own. Raises TarError for a name or remark that is too long."""
+        header = super().frombuf(buf, encoding, errors)
+        if not header.isreg() and header.size > MAX_HEADER:
+            raise tarfile.TarError(f"{header.name!r} has a header of {header.size:,} bytes")
+        return header
+
+
 def _unpack_tar(path: Path) -> list[tuple[str, bytes]]:
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, tarinfo=_Header) as archive:
             return list(_tar_members(path, archive))
     except _DAMAGE as error:
         raise _damaged(path, error) from None
@@ -111,7 +134,7 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, by
     total = 0
     for number, member in enumerate(archive):  # slow: the archive is unpacked once, in order
         _check_member(path, number, member.name)
-        if member.isdir():
+        if member.isdir() or _is_hidden(member.name):
             continue
         if not member.isreg():
             raise UserError(f"{path}: {member.name} is a link or a device, which no benchmark needs; repack it")
@@ -128,7 +151,7 @@ def _unpack_zip(path: Path) -> list[tuple[str, bytes]]:
         with zipfile.ZipFile(path) as archive:
             for number, member in enumerate(archive.infolist()):
                 _check_member(path, number, member.filename)
-                if member.is_dir():
+                if member.is_dir() or _is_hidden(member.filename):
                     continue
                 if member.flag_bits & 1:
                     raise UserError(f"{path}: is encrypted; unpack it, and name the folder")

@@ -3,7 +3,8 @@
 MMLU comes without a header and with letters (Hendrycks' own files) or with a header and the answers 0 to 3; CMMLU and
 C-Eval with a header and letters. The test split of C-Eval has no answers, so its validation split is the one that is
 scored. A copy of that split in Traditional characters with Taiwan's words (資訊, 軟體) is turned back into what the
-original most likely was (信息, 软件) and marked; question by question it may differ from the original.
+original most likely was (信息, 软件) and marked; question by question it may differ from the original. Words that both
+sides of the strait have keep their meaning where it is the likelier one: 曲线上 is no 曲在线, 国产影片 no 国产视频.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from eval.importing.rows import LETTERS, Row, choice_row, csv_rows, json_lines, 
 from mindllm.config import UserError
 from mindllm.language import convert_chinese
 
-_CONVERTER = "tw2sp"
+_CONVERTER, _OF_CHARACTERS = "tw2sp", "tw2s"
+_NO_TAIWANESE = re.compile("((?<=[曲直分])線上|離線|建立|核心|向量|序列|複製|影片|儲存)")  # 建立 is no 创建 ...
 TO_SIMPLIFIED = f"converted from Traditional to Simplified characters with OpenCC ({_CONVERTER})"
 
 
@@ -107,12 +109,19 @@ def _traditional(where: str, text: str) -> Iterable[Row]:
     for place, item in places:
         with reading(place):
             texts += [item["question"], *(item[letter] for letter in "ABCD")]
-    simplified = iter(convert_chinese(texts, _CONVERTER))
+    simplified = iter(_simplified(texts))
     for place, item in places:
         with reading(place):
             question, *choices = (next(simplified) for _ in range(5))
             row = choice_row(question, choices, letter_index(item["answer"]), subject=item["subject"])
             yield {**row, **_lettered(choices)}
+
+
+def _simplified(texts: list[str]) -> list[str]:
+    pieces = [_NO_TAIWANESE.split(text) for text in texts]  # every second one is such a word
+    words = iter(convert_chinese([word for parts in pieces for word in parts[1::2]], _OF_CHARACTERS))
+    others = iter(convert_chinese([other for parts in pieces for other in parts[::2]], _CONVERTER))
+    return ["".join(next(words if n % 2 else others) for n in range(len(parts))) for parts in pieces]
 
 
 def _lettered(choices: list[str]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 Each is read from its authors' files or from the copy that data folders have: HellaSwag as six lines of text an item
 (without the seam of its two context columns), WinoGrande as MosaicML's ready-made sentences. Texts are normalised as
-lm-eval's task does it when it loads, so that our tasks need no map over a data set. The answers of WinoGrande and PIQA
-may lie in label files of their own.
+lm-eval's task does it when it loads, so that our tasks need no map over a data set. The answers of PIQA lie in label
+files of their own.
 """
 
 from __future__ import annotations

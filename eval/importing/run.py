@@ -21,7 +21,7 @@ from eval.importing.found import Found
 from eval.importing.sets import BENCHMARKS, Benchmark
 from eval.importing.tasks import HELPERS, write_tasks
 from mindllm.config import UserError
-from mindllm.stage import Stage, hash_file, hash_json, write_json, write_text
+from mindllm.stage import Stage, hash_file, hash_json, held, write_json, write_text
 
 
 @dataclass
@@ -52,17 +52,22 @@ def import_sets(config: ImportConfig) -> int:
         expected = ", ".join(b.folders[0] for b in BENCHMARKS)
         raise UserError(f"data: {data} holds no folder of a benchmark; their names are {expected}")
     stage = Stage(config.out, "import", {}, _inputs(data, places), place="out=...")
-    if not stage.start(config.force):
-        return 0
+    if stage.start(config.force):
+        with held(stage.folder):
+            _make(stage, data, places)
+    return 0
+
+
+def _make(stage: Stage, data: Path, places: dict[str, list[Path]]) -> None:
     found: dict[str, Found] = {}
     missing, differing = [], []
     for benchmark in BENCHMARKS:
-        rows = _find(benchmark, places[benchmark.name])
+        place, rows = _find(benchmark, places[benchmark.name])
         if rows is None:
             missing.append(_missing(benchmark, data))
             continue
         found[benchmark.name] = rows
-        differing += _write_set(stage.folder / benchmark.name, benchmark, rows)
+        differing += _write_set(stage.folder / benchmark.name, benchmark, place, rows)
     if not found:
         raise UserError(f"data: none of the folders in {data} holds a benchmark in a known layout (docs/evaluation.md)")
     num_tasks = write_tasks(stage.folder / "tasks", found, missing)
@@ -70,7 +75,6 @@ def import_sets(config: ImportConfig) -> int:
     counts = {"in": len(found) + len(missing), "out": num_items, "unit": "items", "tasks": num_tasks}
     stage.finish(**counts, missing=missing, differing=differing)
     print(f"import: {num_items:,} items, {num_tasks} tasks; use them with include_path: {stage.folder / 'tasks'}")
-    return 0
 
 
 def _inputs(data: Path, places: dict[str, list[Path]]) -> dict[str, Any]:
@@ -84,9 +88,13 @@ def _inputs(data: Path, places: dict[str, list[Path]]) -> dict[str, Any]:
     return {"data": hashes, "lm_eval": version, "helpers": hash_file(HELPERS), "shots": shots}
 
 
-def _find(benchmark: Benchmark, folders: list[Path]) -> Found | None:
-    """The rows from the first of these folders that holds the benchmark in a known layout."""
-    return next((rows for folder in folders if (rows := benchmark.read(Files(folder))) is not None), None)
+def _find(benchmark: Benchmark, folders: list[Path]) -> tuple[str, Found | None]:
+    """The first of these folders that holds the benchmark in a known layout, and its rows."""
+    for folder in folders:
+        rows = benchmark.read(Files(folder))
+        if rows is not None:
+            return folder.name, rows
+    return "", None
 
 
 def _missing(benchmark: Benchmark, data: Path) -> dict[str, str]:
@@ -95,8 +103,11 @@ def _missing(benchmark: Benchmark, data: Path) -> dict[str, str]:
     return {"task": f"mindllm_{benchmark.name}", "why": f"{benchmark.title} {why}"}
 
 
-def _write_set(folder: Path, benchmark: Benchmark, found: Found) -> list[dict[str, Any]]:
-    """Write one set's rows and meta.json, say what it holds, and return where its counts are not the published ones."""
+def _write_set(folder: Path, benchmark: Benchmark, place: str, found: Found) -> list[dict[str, Any]]:
+    """Write one set's rows and meta.json, say what it holds, and return where its counts are not the published ones.
+
+    place: the name of the folder that it was read from.
+    """
     for split, rows in found.splits.items():
         write_text(folder / f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     differing = differences(benchmark.name, found)
@@ -105,6 +116,7 @@ def _write_set(folder: Path, benchmark: Benchmark, found: Found) -> list[dict[st
         "set": benchmark.name,
         "benchmark": benchmark.title,
         "group": benchmark.group,
+        "from": place,
         "scored": benchmark.scored,
         "items": counted,
         "differing": differing,
@@ -113,7 +125,8 @@ def _write_set(folder: Path, benchmark: Benchmark, found: Found) -> list[dict[st
     }
     write_json(folder / "meta.json", meta)
     numbers = ", ".join(f"{len(rows):,} {split}" for split, rows in found.splits.items())
-    print(f"{benchmark.name}: {numbers}{''.join(f'; {mark}' for mark in found.marks)}", flush=True)
+    source = "" if place == benchmark.name else f" from {place}"
+    print(f"{benchmark.name}{source}: {numbers}{''.join(f'; {mark}' for mark in found.marks)}", flush=True)
     for line in differing:
         print(f"  {line['what']}: {line['found']:,} here, {line['expected']:,} expected ({line['source']})", flush=True)
     return differing
