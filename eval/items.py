@@ -8,14 +8,14 @@ Cost: reading JSON; nothing is kept.
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xxhash
 
+from eval.rows import read_rows
 from mindllm.config import UserError
 from mindllm.text import units
 
@@ -122,27 +122,5 @@ def _is_wanted(split: str, splits: Sequence[str]) -> bool:
 
 def read_items(file: ItemFile) -> Iterator[Item]:
     """The items of one file, in order. Raises UserError naming file and line of a row that is none."""
-    for number, row in read_rows(file.path):
+    for number, (_, row) in enumerate(read_rows(file.path)):
         yield Item(file.set, file.split, number, row_id(row), item_texts(row))
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 0, row) of a JSONL file; empty lines are passed over and not counted."""
-    with open(path, "rb") as lines:
-        yield from parse_rows(path, lines)
-
-
-def parse_rows(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same, of lines that come from `path`. Raises UserError naming file and line of a row that is none."""
-    number = 0
-    for place, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{place}: no JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f'{path}:{place}: expected an object with keys, as {{"text": ...}}')
-        yield number, row
-        number += 1

@@ -118,7 +118,7 @@ def test_a_model_that_thought_until_the_limit_is_paid_for_once(chat: Chat, tmp_p
     assert ask(tmp_path, settings(chat), QUESTIONS[:1]) == [Answer("", "length", "")] and len(chat.bodies) == 1
 
 
-@pytest.mark.parametrize("said", [b"HTTP/1.1 500 no\r\nContent-Length: 999\r\n\r\n\x1b[31mslow", b"\x1b[31mslow\r\n\r\n"])
+@pytest.mark.parametrize("said", [b"HTTP/1.1 500 no\r\nContent-Length: 9\r\n\r\n\x1b[31mslow", b"\x1b[31mslow\r\n\r\n"])
 def test_what_a_broken_server_says_is_shown_without_controls_and_not_waited_for(tmp_path: Path, said: bytes) -> None:
     """An error whose end does not come, and a line that is no HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as server:

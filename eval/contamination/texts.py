@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
-from eval.items import item_texts, parse_rows
+from eval.items import item_texts
+from eval.rows import parse_rows
 from mindllm.config import RunFailed, UserError
 from mindllm.shards import Shards, list_split
 from mindllm.stage import hash_file, require
@@ -146,7 +147,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number from 0, row) of a JSONL file, decompressed by its suffix."""
     try:
         with _open(path) as lines:
-            yield from parse_rows(path, lines)
+            yield from enumerate(row for _, row in parse_rows(path, lines))
     except _DAMAGE as error:
         raise RunFailed(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.elo.rows import read_rows, write_rows
 from eval.exported import hash_model
+from eval.rows import read_rows, write_rows
 from mindllm.config import UserError
 from mindllm.generate import Settings, Writer, generate, open_model
 from mindllm.stage import Stage, hash_file

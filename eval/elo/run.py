@@ -21,7 +21,7 @@ from eval.elo.judges.human import read_judgements
 from eval.elo.judges.local import LocalJudge
 from eval.elo.page import PAGE, print_ratings, write_page
 from eval.elo.ratings import summarise
-from eval.elo.rows import write_rows
+from eval.rows import write_rows
 from mindllm.config import UserError
 from mindllm.endpoint import EndpointConfig, read_key
 from mindllm.generate import Settings

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.elo.rows import read_rows
 from eval.exported import hash_model
 from eval.harness import read_samples, rows_on_clean
 from eval.report.facts import model_facts
 from eval.report.suite import OTHER
+from eval.rows import read_rows
 from mindllm.config import UserError
 from mindllm.metrics.jsonl import read_lines
 from mindllm.metrics.runs import names_of

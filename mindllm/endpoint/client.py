@@ -2,9 +2,9 @@
 
 Only the standard library: one POST a question, some threads. What may pass (429, 5xx, broken connections, timeouts,
 answers that are no chat completion) is tried again; a request that the server refuses (400, 413, 422) is an answer
-without text, which the caller counts. The key comes from an environment variable and goes to the configured host alone: redirects
-are not followed, plain http is for this machine, and whatever the server says is shown and kept without the key.
-Cost: the server's. Memory: all questions and answers.
+without text, which the caller counts. The key comes from an environment variable and goes to the configured host alone:
+redirects are not followed, plain http is for this machine, and whatever the server says is shown and kept without the
+key. Cost: the server's. Memory: all questions and answers.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Client:
         self._error = None
         self._num_refused, self._num_answered = 0, len(found)
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            # By hash: the first ones are a sample of all, and not the pairs of one prompt that is too long for the server.
+            # By hash: the first ones are a sample of all, not the pairs of one prompt that is too long for the server.
             futures = {pool.submit(self._ask, key, missing[key]): key for key in sorted(missing)}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
@@ -213,7 +213,8 @@ class Client:
             choice = json.loads(data)["choices"][0]
             text, finish = choice["message"].get("content"), choice.get("finish_reason")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise _Again(f"an answer that is no chat completion: {self._excerpt(data.decode('utf-8', 'replace'))}") from None
+            said = self._excerpt(data.decode("utf-8", "replace"))
+            raise _Again(f"an answer that is no chat completion: {said}") from None
         if text is None and finish == "length":
             text = ""  # a model that thinks first got no further: it is paid for, and another try ends there, too
         if not isinstance(text, str):

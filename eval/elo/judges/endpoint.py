@@ -27,7 +27,8 @@ def judge_by_endpoint(client: Client, matchups: Sequence[Matchup], done: Callabl
     `Client.ask_all` raises."""
     found = client.ask_all([messages(m) for m in matchups], done)
     if refused := [answer.refused for answer in found if answer.refused]:
-        print(f"elo: {len(refused):,} of {len(found):,} requests were refused, the first with: {refused[0]}", flush=True)
+        count = f"{len(refused):,} of {len(found):,}"
+        print(f"elo: {count} requests were refused, the first with: {refused[0]}", flush=True)
     return [_ruling(answer) for answer in found]
 
 
