@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from score_files import Page, assert_safe, bits, row, suite_rows, write, write_bits, write_export, write_scores
+from score_files import (
+    Page,
+    assert_safe,
+    bits,
+    row,
+    suite_rows,
+    write,
+    write_bits,
+    write_export,
+    write_ratings,
+    write_scores,
+)
 
 from eval.report import CompareConfig, compare
 from eval.report.compare import render
@@ -133,6 +144,24 @@ def test_what_makes_a_series(tmp_path: Path) -> None:
 def test_pages_of_single_models_have_no_curves(tmp_path: Path) -> None:
     (run, *_) = steps(tmp_path)
     assert "Over training" not in page(run).text
+
+
+def test_ratings_of_runs_stand_below_the_scores(tmp_path: Path) -> None:
+    names = ["模型甲", EVIL, "c"]
+    write_ratings(write_scores(tmp_path / "runs" / "a", suite_rows()), names)
+    out = tmp_path / "page.html"
+    assert compare(CompareConfig([str(tmp_path / "runs")], str(out), published=str(OURS))) == 0
+    found = assert_safe(out.read_text("utf-8"))
+    assert {row[0] for row in found.rows if len(row) == 8} >= set(names) and "Judged by 王: 18 judgements" in found.text
+    assert "Prompts in Chinese" in found.text and "Prompts in English" in found.text
+    write_ratings(tmp_path / "runs" / "judged", ["x", "y"], judge=EVIL)  # several models, so none of the page's
+    assert compare(CompareConfig([str(tmp_path / "runs")], str(out), published=str(OURS))) == 0
+    html = out.read_text("utf-8")
+    assert len(re.findall("<h2>Whose answers are better</h2>", html)) == 1 and "<h3>judged</h3>" in html
+    assert [row[0] for row in assert_safe(html).rows[1:3]] != ["a", "judged"]
+    assert compare(CompareConfig([str(tmp_path / "runs" / "judged")], str(out), published=str(OURS))) == 0
+    html = out.read_text("utf-8")
+    assert "<h1>judged</h1>" in html and "Benchmarks" not in assert_safe(html).text
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)

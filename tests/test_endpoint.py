@@ -106,10 +106,10 @@ def test_when_all_is_refused_the_settings_are_wrong(chat: Chat, tmp_path: Path) 
 
 def test_a_few_long_questions_at_the_start_do_not_end_the_work(chat: Chat, tmp_path: Path) -> None:
     """All pairs of one prompt come first in the list, and a server whose context is too short refuses them all."""
-    questions = [[{"role": "user", "content": f"{'long' * (n < 20)} 第 {n} 问"}] for n in range(40)]
+    questions = [[{"role": "user", "content": f"{'long' * (n < 12)} 第 {n} 问"}] for n in range(60)]
     chat.refuse = lambda body: "long" in body["messages"][0]["content"]
     found = ask(tmp_path, settings(chat, concurrency=1), questions)
-    assert [bool(answer.refused) for answer in found] == [True] * 20 + [False] * 20
+    assert [bool(answer.refused) for answer in found] == [True] * 12 + [False] * 48
 
 
 def test_a_model_that_thought_until_the_limit_is_paid_for_once(chat: Chat, tmp_path: Path) -> None:
@@ -118,7 +118,9 @@ def test_a_model_that_thought_until_the_limit_is_paid_for_once(chat: Chat, tmp_p
     assert ask(tmp_path, settings(chat), QUESTIONS[:1]) == [Answer("", "length", "")] and len(chat.bodies) == 1
 
 
-@pytest.mark.parametrize("said", [b"HTTP/1.1 500 no\r\nContent-Length: 9\r\n\r\n\x1b[31mslow", b"\x1b[31mslow\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 500 no\r\nContent-Length: 99\r\n\r\n\x1b[31mslow", b"\x1b[31mslow\r\n\r\n"]
+)
 def test_what_a_broken_server_says_is_shown_without_controls_and_not_waited_for(tmp_path: Path, said: bytes) -> None:
     """An error whose end does not come, and a line that is no HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -165,7 +167,7 @@ def test_the_key_goes_nowhere_else(chat: Chat, tmp_path: Path, capfd: pytest.Cap
     for tries in (2, 6):
         try:
             found = ask(tmp_path, settings(chat, tries=tries, concurrency=1), QUESTIONS[:2])
-            assert KEY not in repr(found) and found[1].text == "your key is ***"
+            assert KEY not in repr(found) and "your key is ***" in {answer.text for answer in found}
         except RunFailed as error:
             assert KEY not in str(error) and "***" in str(error)
     with Cache(tmp_path / "cache.jsonl") as cache:

@@ -1,8 +1,9 @@
 """python -m eval elo CONFIG: which of several models answers better, as Elo ratings with intervals.
 
 Answers (files, or exported models that write them) go to a judge (a server, an exported model, or judgements that are
-there already), judgements become games (eval/games.py), games ratings (eval/bradley_terry.py): over all prompts, and by
-the prompts' language. plan=true prints what that would cost and ends. Cost: the judge's; ratings take seconds.
+there already), judgements become games (eval/elo/games.py), games ratings (eval/elo/bradley_terry.py): over all
+prompts, and by the prompts' language. plan=true prints what that would cost and ends. Cost: the judge's; ratings take
+seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from eval.elo.games import Judgement
 from eval.elo.judge import choose_prompts, judge_all, judge_facts, judge_name, num_verdicts, schedule
 from eval.elo.judges.human import read_judgements
 from eval.elo.judges.local import LocalJudge
-from eval.elo.page import PAGE, print_ratings, write_page
+from eval.elo.page import PAGE, RATINGS, print_ratings, write_page
 from eval.elo.ratings import summarise
 from eval.rows import write_rows
 from mindllm.config import UserError
@@ -117,10 +118,10 @@ def elo(config: EloConfig) -> int:
         langs = {i: language(text) for i, text in answers.prompts.items()}
         judge = judge_name(config.judge) if config.judge else Path(config.judgements).name
         result = summarise(judgements, langs, config.num_resamples, config.level, config.seed, config.anchor)
-        write_json(stage.folder / "ratings.json", {"judge": judge, **result})
+        write_json(stage.folder / RATINGS, {"judge": judge, **result})
         write_page(stage.folder)
         stage.finish(**{"in": len(judgements), "out": len(result["models"]), "unit": "judgements -> models"})
-    print_ratings(read_json(stage.folder / "ratings.json"))
+    print_ratings(read_json(stage.folder / RATINGS))
     print(f"elo: {stage.folder / PAGE}", flush=True)
     return 0
 

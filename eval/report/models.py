@@ -24,7 +24,7 @@ from mindllm.metrics.jsonl import read_lines
 from mindllm.metrics.runs import names_of
 from mindllm.stage import hash_json, read_json
 
-SCORES, BITS = Path("harness", "scores.json"), Path("bpb", "bpb.json")
+SCORES, BITS, RATINGS = Path("harness", "scores.json"), Path("bpb", "bpb.json"), Path("elo", "ratings.json")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Model:
 
 
 def find_runs(paths: Sequence[str]) -> list[Path]:
-    """Folders with scores or bits per byte, of what a user named: such a run, or a folder of several.
+    """Folders with scores, bits per byte or ratings, of what a user named: such a run, or a folder of several.
 
     A folder named twice counts once. Raises UserError for a path without any.
     """
@@ -89,7 +89,7 @@ def find_runs(paths: Sequence[str]) -> list[Path]:
     for path in map(Path, paths):
         inside = [path] if _is_run(path) else sorted(p for p in path.glob("*") if _is_run(p))
         if not inside:
-            here = "no scores and no bits per byte in it" if path.is_dir() else "is no folder"
+            here = "no scores, bits per byte or ratings in it" if path.is_dir() else "is no folder"
             raise UserError(f"{path}: {here}; make some: python -m eval harness CONFIG run={path}")
         for run in inside:
             found.setdefault(os.path.realpath(run), run)
@@ -97,7 +97,18 @@ def find_runs(paths: Sequence[str]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / file).is_file() for file in (SCORES, BITS))
+    return any((folder / file).is_file() for file in (SCORES, BITS, RATINGS))
+
+
+def is_model(run: Path) -> bool:
+    """Whether a run says something about one model; ratings are of several."""
+    return any((run / file).is_file() for file in (SCORES, BITS))
+
+
+def read_ratings(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What ratings.json holds, by name of the run, of the runs that have one."""
+    found = [folder for folder in folders if (folder / RATINGS).is_file()]
+    return {name: read_json(folder / RATINGS) for name, folder in zip(names_of(found), found, strict=True)}
 
 
 def read_models(folders: Sequence[Path], contamination: Sequence[dict[str, Any]] | None = None) -> list[Model]:

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from eval.bpb import MODELS
 from eval.config import EvalConfig
+from eval.elo.page import section as section_of_ratings
 from eval.harness import show_score
 from eval.report import figures
 from eval.report.benchmarks import make_section
 from eval.report.entries import roots
 from eval.report.facts import Curve, Funnel, model_facts, read_curve, read_funnel, stage_rows
-from eval.report.models import read_contamination, read_model
+from eval.report.models import RATINGS, read_contamination, read_model
 from eval.report.published import read_published
 from mindllm import page
 from mindllm.config import UserError
@@ -68,6 +69,7 @@ def collect(config: EvalConfig) -> dict[str, Any]:
         "scores": roots(model),
         "section": make_section([model], published),
         "score_notes": model.notes,
+        "ratings": read_json(run / RATINGS),
         "samples": read_json(run / "samples" / "samples.json"),
     }
 
@@ -76,7 +78,8 @@ def render(facts: dict[str, Any]) -> str:
     """The page as HTML text."""
     drawn = {key: page.markup(svg) for key, svg in draw(facts).items()}
     limits = {"max_sites": MAX_SITES, "max_reasons": MAX_REASONS, "models": MODELS, "commands": COMMANDS}
-    html = page.render(TEMPLATE, {"score": show_score}, **facts, **limits, figures=drawn)
+    elo = section_of_ratings(facts["ratings"]) if facts["ratings"] else ""
+    html = page.render(TEMPLATE, {"score": show_score}, **facts, **limits, figures=drawn, elo=elo)
     return html.encode("utf-8", "replace").decode("utf-8")  # names of folders may hold bytes that are no text
 
 
