@@ -148,16 +148,16 @@ def test_a_judge_that_takes_the_first_answer_tells_no_model_from_another() -> No
 
 
 def test_who_has_no_interval() -> None:
-    """All resamples are alike for a model that won, or lost, all its points, and for one prompt."""
+    """A model that lost all its points, the anchor, all with one prompt, and where nothing varies."""
     points = draw_results(np.array([0.4, 0.0, -0.4]), 30, np.random.default_rng(5))
     points[:, 2, :2], points[:, :2, 2] = 0, 1
     found = rate(points, 50, 0.95, 1)
     assert np.isnan(found.low).tolist() == np.isnan(found.high).tolist() == [False, False, True]
     assert np.isfinite(found.ratings).all()
-    points[1:, :2, :2] = 0
-    points[0, 0, 1] = points[0, 1, 0] = 0.5
-    assert not np.isnan(rate(points, 50, 0.95, 1).low)[:2].any()  # they play on 30 prompts, against the third
+    assert np.isnan(rate(points, 50, 0.95, 1, anchor=0).low).tolist() == [True, False, True]
     assert np.isnan(rate(points[:1], 50, 0.95, 1).low).all()
+    points[:, 0, 1] = points[:, 1, 0] = 0.5
+    assert np.isnan(rate(points, 50, 0.95, 1).low).all()
 
 
 def test_the_bootstrap_draws_prompts_and_not_games() -> None:

@@ -102,8 +102,9 @@ def rate(by_prompt: np.ndarray, num_resamples: int, level: float, seed: int, anc
     """Ratings of points float64 (P, K, K) by prompt, and intervals of `level` (0.95).
 
     The bootstrap draws prompts, not judgements (Efron 1979; clusters: Field and Welsh 2007): all verdicts on a prompt
-    come or stay away together, for they share its difficulty and the same answers. A model that won all its points, or
-    lost them all, or played on one prompt, has no interval: all resamples would say the same of it.
+    come or stay away together, for they share its difficulty and the same answers. There is no interval where resamples
+    cannot show how far off a rating may be: of a model that won all its points or none, or played on one prompt, and
+    where all resamples are alike (the anchor; nothing but ties).
     """
     points = by_prompt.sum(0)
     ratings = to_ratings(fit(points), anchor)
@@ -111,7 +112,8 @@ def rate(by_prompt: np.ndarray, num_resamples: int, level: float, seed: int, anc
     num_prompts = (by_prompt.any(2) | by_prompt.any(1)).sum(0)
     tails = tail(level, np.maximum(num_prompts, 2))
     limits = np.array([np.quantile(found[:, k], [t, 1 - t]) for k, t in enumerate(tails)])  # (K, 2)
-    limits[~points.any(0) | ~points.any(1) | (num_prompts < 2)] = np.nan
+    alike = limits[:, 1] - limits[:, 0] < 1e-9
+    limits[~points.any(0) | ~points.any(1) | (num_prompts < 2) | alike] = np.nan
     return Intervals(ratings, *limits.T)
 
 

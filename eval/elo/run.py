@@ -72,7 +72,7 @@ class EloConfig:
             yield "models: judgements are there already, so nobody has to answer"
         if self.models and not self.prompts:
             yield "prompts: name the file that models answer"
-        for name in (*self.models, *filter(None, [self.anchor])):
+        for name in self.models:
             if not _NAME.fullmatch(str(name)):
                 yield f"{str(name)[:60]!r}: is no name for a model (a file is called so)"
         yield from (p for p in self.generation().problems() if not p.startswith("stop"))
@@ -153,8 +153,11 @@ def _given_files(config: EloConfig) -> dict[str, Path]:
     paths = list_answers(config.answers) if config.answers else {}
     if twice := sorted(set(paths) & set(config.models)):
         raise UserError(f"models.{twice[0]}: {paths[twice[0]]} holds answers of that name; call one of them otherwise")
-    if not config.judgements and len(paths) + len(config.models) < 2:
-        raise UserError(f"answers, models: {len(paths) + len(config.models)} model(s); a comparison needs two")
+    names = [*paths, *config.models]
+    if not config.judgements and len(names) < 2:
+        raise UserError(f"answers, models: {len(names)} model(s); a comparison needs two")
+    if not config.judgements and config.anchor and config.anchor not in names:
+        raise UserError(f"anchor: {config.anchor} is none of {', '.join(names)}")
     return paths
 
 
