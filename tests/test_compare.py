@@ -24,10 +24,11 @@ from score_files import (
 )
 
 from eval.report import CompareConfig, compare
+from eval.report.bits import make_bits
 from eval.report.compare import render
 from eval.report.models import Model, find_runs, make_row, read_model, read_models
 from eval.report.published import Published, Quoted, Source, read_published
-from eval.report.steps import find_series
+from eval.report.steps import find_series, make_curves
 from eval.report.units import round_limit, unit_of
 from mindllm.cli import Verb, main
 from mindllm.config import load
@@ -126,6 +127,16 @@ def test_steps_of_one_training_are_curves_against_tokens(tmp_path: Path) -> None
     assert "tokens, billions" in found.text and "dashed: chance" in found.text
     assert 'id="curves0-' in html and 'id="curves1-' in html
     assert [row[0] for row in found.rows[1:4]] == ["step-001000", "step-002000", "step-003000"]
+
+
+def test_no_two_curves_of_a_figure_have_one_colour(tmp_path: Path) -> None:
+    runs = steps(tmp_path)
+    for run in runs:
+        write_bits(run, {f"源{n}": bits(2.0 + n / 10) for n in range(10)})
+    curves, _ = make_curves([], make_bits(read_models(runs)), read_models(runs))
+    assert [len(found.legend) for found in curves] == [8, 3]  # ten sources and their total
+    assert all(len({colour for colour, _ in found.legend}) == len(found.legend) for found in curves)
+    assert 'id="curves1-' in curves[1].svg
 
 
 def test_what_makes_a_series(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mindllm.config import UserError
 from mindllm.language import language_group
 
 FEW_PROMPTS = 10  # with 5, simulated intervals of 95 % hold the truth in 91 %, from 10 on in 95 % (bench/elo.py)
+_OF_PROMPTS = {"zh": "prompts in Chinese", "en": "prompts in English"}
 
 
 def summarise(
@@ -51,7 +52,12 @@ def summarise(
         "settings": {"level": level, "num_resamples": num_resamples, "seed": seed, "anchor": anchor}
         | {"prior_games": PRIOR_GAMES, "ties": "half a win each"},
         "notes": [*overall, *_judge_notes(judgements, consistency), *_absent(names, played)]
-        + [f"{lang}: {note}" for lang in languages for note in _notes(groups[lang]) if note not in overall],
+        + [
+            f"{_OF_PROMPTS.get(lang, 'other prompts')}: {note}"
+            for lang in languages
+            for note in _notes(groups[lang])
+            if note not in overall
+        ],
     }
 
 
