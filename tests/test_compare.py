@@ -23,7 +23,8 @@ from score_files import (
     write_scores,
 )
 
-from eval.report import CompareConfig, compare
+from eval.report import CompareConfig, collect, compare
+from eval.report import render as render_run
 from eval.report.bits import make_bits
 from eval.report.compare import render
 from eval.report.models import Model, find_runs, make_row, read_model, read_models
@@ -67,6 +68,12 @@ def test_bits_per_byte_come_first_and_lower_is_better(tmp_path: Path) -> None:
         assert shown in text
     assert "3 documents, 2.0 kB and 3 documents, 4.1 kB: not the same text" in text and "空" not in text
     assert "python -m eval harness CONFIG" in text and "no benchmark scores" in text
+
+
+def test_what_keeps_bits_from_being_compared_is_said(tmp_path: Path) -> None:
+    write_bits(tmp_path / "a", {"web-zh": bits(2.0)}, notes=[f"9% of the tokens {EVIL}"])
+    assert f"9% of the tokens {EVIL}" in page(tmp_path / "a").text
+    assert f"9% of the tokens {EVIL}." in assert_safe(render_run(collect(eval_config(tmp_path / "a")))).text
 
 
 def test_nothing_is_measured(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Model:
 
     facts: (name, value) of the export.  step, tokens: how far it is trained, if known.  series: equal for exports that
     may be steps of one training; "" where nothing is known.  missing: {task, why}.  bpb: bpb.json, or None.  clean: by
-    (task, metric); empty without a contamination list.  notes: what was left out.
+    (task, metric); empty without a contamination list.  notes: what a reader has to know.
     """
 
     name: str
@@ -140,6 +140,8 @@ def read_model(
         notes.append(f"{export.as_posix()} is not the model that was scored, so nothing is said about it")
         meta, export = {}, Path(os.devnull)
     step, tokens = _progress(meta, run)
+    bpb = read_json(run / BITS)
+    notes += (bpb or {}).get("notes", [])
     clean: dict[tuple[str, str], Clean] = {}
     if contamination is not None:
         clean, note = _clean(run / "harness", found.get("scores", []), contamination)
@@ -152,7 +154,7 @@ def read_model(
         series=_series(run, export, meta) if step is not None else "",
         rows=[make_row(row) for row in found.get("scores", [])],
         missing=[{key: row[key] for key in ("task", "why")} for row in found.get("missing") or []],
-        bpb=read_json(run / BITS),
+        bpb=bpb,
         clean=clean,
         notes=notes,
     )

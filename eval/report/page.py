@@ -70,7 +70,7 @@ def collect(config: EvalConfig) -> dict[str, Any]:
         "bits": make_bits([model]),
         "scores": roots(model),
         "section": make_section([model], published),
-        "score_notes": model.notes,
+        "notes": model.notes,
         "ratings": read_json(run / RATINGS),
         "samples": read_json(run / "samples" / "samples.json"),
     }
