@@ -22,6 +22,7 @@ from score_files import (
     write_ratings,
     write_scores,
 )
+from tiny_export import eval_config
 
 from eval.report import CompareConfig, collect, compare
 from eval.report import render as render_run
