@@ -20,9 +20,10 @@ def hash_model(folder: str | Path) -> str:
     if not (folder / "config.json").is_file() or (folder / "plan.json").exists():
         require(folder, "python -m mindllm.export CONFIG")
     paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return hash_json({path.name: _digest(path) for path in paths if path.name not in _RECORDS})
+    return hash_json({path.name: hash_bytes(path) for path in paths if path.name not in _RECORDS})
 
 
-def _digest(path: Path) -> str:
+def hash_bytes(path: str | Path) -> str:
+    """SHA-256 of a file, all of it, in hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -68,6 +68,17 @@ def test_a_model_answers_and_a_killed_run_goes_on(
     assert [row["answer"] for row in read(chat)] != [row["answer"] for row in rows]
 
 
+def test_a_prompt_that_leaves_no_room_is_named_before_any_is_answered(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.elo.answers.PART", 1)
+    rows = [{"id": "短", "prompt": PROMPTS["1"]}, {"id": "长", "prompt": PROMPTS["1"] * 40}]
+    prompts = write(tmp_path / "prompts.jsonl", rows)
+    with pytest.raises(UserError, match=r"prompts.jsonl: prompt '长' has \d+ tokens; .*export reads 64, the answer"):
+        write_answers(tmp_path / "a", Answerer(str(export)), str(prompts), SETTINGS, False)
+    assert not (tmp_path / "a" / "parts").exists()
+
+
 def test_a_message_is_text_in_the_template(export: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(export)
     encode = open_messages(export)

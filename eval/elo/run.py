@@ -22,12 +22,13 @@ from eval.elo.judges.human import read_judgements
 from eval.elo.judges.local import LocalJudge
 from eval.elo.page import PAGE, RATINGS, print_ratings, write_page
 from eval.elo.ratings import summarise
+from eval.exported import hash_bytes
 from eval.rows import write_rows
 from mindllm.config import UserError
 from mindllm.endpoint import EndpointConfig, read_key
 from mindllm.generate import Settings
 from mindllm.language import language
-from mindllm.stage import Stage, hash_file, read_json, write_json
+from mindllm.stage import Stage, read_json, write_json
 
 _NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,99}")
 
@@ -133,8 +134,8 @@ def _settings(config: EloConfig) -> dict[str, Any]:
 
 
 def _inputs(config: EloConfig, paths: dict[str, Path]) -> dict[str, Any]:
-    inputs: dict[str, Any] = {"answers": {name: hash_file(path) for name, path in paths.items()}}
-    return {**inputs, "judgements": hash_file(config.judgements)} if config.judgements else inputs
+    inputs: dict[str, Any] = {"answers": {name: hash_bytes(path) for name, path in paths.items()}}
+    return {**inputs, "judgements": hash_bytes(config.judgements)} if config.judgements else inputs
 
 
 def answer_files(config: EloConfig) -> dict[str, Path]:
