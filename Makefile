@@ -18,7 +18,7 @@ export DS_ACCELERATOR ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo base-small data clean-text data-report dedup refine tokenizer tokenizer-report shards verify plan pretrain reshard export generate benchmarks eval contamination report doctor bench bench-gpu test test-full lint format samples
+.PHONY: help setup demo base-small data clean-text data-report dedup refine tokenizer tokenizer-report shards verify plan pretrain reshard export generate benchmarks eval contamination elo report doctor bench bench-gpu test test-full lint format samples
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -95,6 +95,9 @@ endif
 
 contamination: $(READY) ## benchmark items in the training text, and the list that removes them
 	$(call stage,eval contamination,configs/eval/contamination.yaml)
+
+elo: $(READY) ## Elo ratings of several models by judged answers (the cost first: ARGS=plan=true)
+	$(call stage,eval elo,configs/eval/elo.yaml)
 
 report: $(READY) ## one HTML page about the run
 	$(call stage,eval report,configs/eval/tiny.yaml)

@@ -30,7 +30,8 @@ from eval.contamination.index import Index, build
 from eval.contamination.run import contamination
 from eval.contamination.search import search
 from eval.contamination.texts import list_files, read
-from eval.items import Item, list_item_files, read_items, read_rows
+from eval.items import Item, list_item_files, read_items
+from eval.rows import read_rows
 from mindllm.text import HAN
 
 NOISE = (0.0, 0.02, 0.05, 0.1)

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.contamination.texts import list_files, read
+from eval.contamination.texts import TextFile, list_files, read
 from eval.exported import hash_model
 from eval.ngram import Trigram
 from mindllm.config import UserError
@@ -53,7 +54,7 @@ def bpb(config: EvalConfig) -> int:
     """Bits per byte by source and language, of held-out text (beside n-gram models) or of any other."""
     inputs: dict[str, Any] = {"export": hash_model(config.model)}
     if config.texts:
-        inputs["texts"] = {file.label: file.hash() for file in list_files(config.texts, "text")}
+        inputs["texts"] = {name: [f.hash() for f in files] for name, files in text_sources(config.texts).items()}
     else:
         inputs["shards"] = require(config.shards, _SHARD)["hash"]
     settings = {k: getattr(config, k) for k in ("max_bytes", "max_train_bytes", "batch_size")}
@@ -78,7 +79,7 @@ def list_folders(shards: Path, split: str) -> dict[str, Path]:
 
 def measure(config: EvalConfig) -> dict[str, Any]:
     """What bpb.json holds: by source, by language and in total documents, bytes, tokens, bits per byte of each model,
-    and gains."""
+    and gains; notes: sentences."""
     model, tokenizer = open_model(config.model)
     if tokenizer.eos_token_id is None:
         raise RuntimeError(f"{config.model}: its tokenizer names no eos_token, which begins and ends every document")
@@ -93,7 +94,7 @@ def measure(config: EvalConfig) -> dict[str, Any]:
     return {
         "sources": {name: _per_byte(rows) for name, rows in sources.items()},
         "languages": {name: _per_byte(languages[name]) for name in sorted(languages)},
-        "total": _per_byte(everything), "train": counted,
+        "total": _per_byte(everything), "train": counted, "notes": list(_notes(everything)),
     }  # fmt: skip
 
 
@@ -113,9 +114,22 @@ def _held_texts(config: EvalConfig) -> dict[str, list[str]]:
     if not config.texts:
         shard_tokenizer, valid = load_tokenizer(config.tokenizer), list_folders(Path(config.shards), "valid")
         return {name: read_texts(folder, shard_tokenizer, config.max_bytes) for name, folder in valid.items()}
-    found: dict[str, list[str]] = {}
-    for file in list_files(config.texts, "text"):
-        found[file.label] = up_to((d.text for d in read(file, "text", config.tokenizer)), config.max_bytes)
+    return {
+        name: up_to((d.text for file in files for d in read(file, "text", config.tokenizer)), config.max_bytes)
+        for name, files in text_sources(config.texts).items()
+    }
+
+
+def text_sources(paths: Sequence[str]) -> dict[str, list[TextFile]]:
+    """Files by the name of their source: a file's name, its path where two have one name; .bin files go together."""
+    files = list_files(paths, "text")
+    places: dict[str, set[Path]] = {}
+    for file in files:
+        places.setdefault(file.label, set()).add(file.path)
+    found: dict[str, list[TextFile]] = {}
+    for file in files:
+        name = file.label if len(places[file.label]) == 1 else file.path.as_posix()
+        found.setdefault(name, []).append(file)
     return found
 
 
@@ -136,13 +150,27 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """bytes, tokens and the bits of each model of every text."""
     documents = encode(texts, tokenizer).documents
-    bits = {"model": model_bits(model, documents, tokenizer.eos_token_id, batch_size).tolist()}
+    # A text begins with bos_token_id: in models of ours the token that ends documents, in others often one of its own.
+    begin = model.config.bos_token_id
+    bits = {"model": model_bits(model, documents, tokenizer.eos_token_id, batch_size, begin).tolist()}
     if trigram is not None:
         bits |= {"unigram": [*map(trigram.unigram_bits, documents)], "trigram": [*map(trigram.bits, documents)]}
     return [
-        {"bytes": len(text.encode("utf-8")), "tokens": len(document) + 1, **{m: bits[m][k] for m in bits}}
+        {
+            "bytes": len(text.encode("utf-8")),
+            "tokens": len(document) + 1,
+            "unknown": int((document == tokenizer.unk_token_id).sum()),
+            **{m: bits[m][k] for m in bits},
+        }
         for k, (text, document) in enumerate(zip(texts, documents, strict=True))
     ]
+
+
+def _notes(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What keeps the numbers from being compared: one token for any unknown character is cheap to tell."""
+    if unknown := sum(row["unknown"] for row in rows):
+        share = unknown / sum(row["tokens"] for row in rows)
+        yield f"{share:.1%} of the tokens stand for text that the tokenizer does not know: bits per byte are too low"
 
 
 def _per_byte(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -203,13 +231,16 @@ def list_windows(document: int, num_inputs: int, size: int) -> Iterator[Window]:
 
 
 @torch.inference_mode()
-def model_bits(model: Any, documents: Sequence[np.ndarray], eos: int, batch_size: int) -> np.ndarray:
-    """float64 (num_documents,): bits to tell each document's tokens and its end, the first one after one `eos`.
+def model_bits(
+    model: Any, documents: Sequence[np.ndarray], eos: int, batch_size: int, begin: int | None = None
+) -> np.ndarray:
+    """float64 (num_documents,): bits to tell each document's tokens and its end, the first one after `begin` (None:
+    `eos`).
 
     Windows are batched by length, so padding is short; it stands right of the text, where no prediction looks.
     """
-    size = model.config.max_position_embeddings
-    sequences = [torch.from_numpy(np.concatenate(([eos], d, [eos])).astype(np.int64)) for d in documents]
+    size, begin = model.config.max_position_embeddings, eos if begin is None else begin
+    sequences = [torch.from_numpy(np.concatenate(([begin], d, [eos])).astype(np.int64)) for d in documents]
     windows = [w for i, s in enumerate(sequences) for w in list_windows(i, len(s) - 1, size)]
     windows.sort(key=lambda w: w.begin - w.end)  # longest first: the largest batch comes first, and fails first
     bits = np.zeros(len(documents))
@@ -242,5 +273,7 @@ def print_bpb(result: dict[str, Any]) -> None:
         values = [f"{row['bpb'][m]:.3f}" if row["bpb"][m] is not None else "-" for m in MODELS]
         gain = row["gain"]["model"]
         values.append(f"{gain:.1%}" if gain is not None else "-")
-        table.add_row(name, f"{row['documents']:,}", f"{row['bytes']:,}", *values)
+        table.add_row(escape(name), f"{row['documents']:,}", f"{row['bytes']:,}", *values)
     Console().print(table)
+    for note in result.get("notes", []):
+        Console().print(f"note: {note}", markup=False, highlight=False)

@@ -23,10 +23,10 @@ def hash_model(folder: str | Path) -> str:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model here (no config.json); make one: python -m mindllm.export CONFIG")
     paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return hash_json({path.name: digest(path) for path in paths if path.name not in _RECORDS})
+    return hash_json({path.name: hash_bytes(path) for path in paths if path.name not in _RECORDS})
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a whole file, in hex."""
+def hash_bytes(path: str | Path) -> str:
+    """SHA-256 of a file, all of it, in hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,6 @@ Cost: reading JSON; nothing is kept.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import xxhash
 
+from eval.rows import read_rows
 from mindllm.config import UserError
 from mindllm.stage import require
 from mindllm.text import units
@@ -132,27 +132,5 @@ def _is_wanted(split: str, splits: Sequence[str]) -> bool:
 
 def read_items(file: ItemFile) -> Iterator[Item]:
     """The items of one file, in order. Raises UserError naming file and line of a row that is none."""
-    for number, row in read_rows(file.path):
+    for number, (_, row) in enumerate(read_rows(file.path)):
         yield Item(file.set, file.split, number, row_id(row), item_texts(row))
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 0, row) of a JSONL file; empty lines are passed over and not counted.
-
-    Raises UserError naming file and line of a row that is none.
-    """
-    with open(path, "rb") as lines:
-        filled = ((place, line) for place, line in enumerate(lines, 1) if line.strip())
-        for number, (place, line) in enumerate(filled):
-            yield number, parse_row(line, f"{path}:{place}")
-
-
-def parse_row(line: bytes, where: str) -> dict[str, Any]:
-    """The object of one line. Raises UserError naming `where` it stands if it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: no JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise UserError(f'{where}: expected an object with keys, as {{"text": ...}}')
-    return row

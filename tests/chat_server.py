@@ -19,14 +19,17 @@ def agree(body: dict[str, Any]) -> str:
 
 @dataclass
 class Chat:
-    """reply: text for a request's body.  faults: what happens to the next requests, one after the other.
+    """reply: text for a request's body.  refuse: bodies that get a 400.  faults: what happens to the next requests, one
+    after the other.
 
     A fault is a status, (status, headers), "drop" (no answer), "cut" (breaks off), "garbage", "empty" (no text), "slow"
-    (a byte now and then), "huge", "length" (cut off by max_tokens).  bodies, headers: of every request.
+    (a byte now and then), "huge", "length" (cut off by max_tokens), "thoughts" (cut off, and no text).  bodies,
+    headers: of every request.
     """
 
     url: str = ""
     reply: Callable[[dict[str, Any]], str] = agree
+    refuse: Callable[[dict[str, Any]], bool] = lambda body: False
     faults: list[Any] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -64,14 +67,16 @@ def serve() -> Iterator[Chat]:
         def answer(self, body: dict[str, Any], fault: Any) -> None:
             if fault == "drop":
                 return
+            if chat.refuse(body):
+                fault = 400
             if isinstance(fault, int | tuple):
                 status, headers = fault if isinstance(fault, tuple) else (fault, {})
                 said = f"no, {self.headers.get('Authorization')} <b>\x1b[31m不行</b>"
                 return self.send(status, said.encode(), headers)
             if fault == "garbage":
                 return self.send(200, "<html>网关</html>".encode())
-            content = None if fault == "empty" else chat.reply(body)
-            finish = "length" if fault == "length" else "stop"
+            content = None if fault in ("empty", "thoughts") else chat.reply(body)
+            finish = "length" if fault in ("length", "thoughts") else "stop"
             choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish}
             data = json.dumps({"choices": [choice], "pad": "x" * (3000 * (fault == "huge"))}).encode()
             if fault == "slow":

@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from eval.elo.games import Judgement
+from eval.elo.ratings import summarise
 from eval.importing.sets import BENCHMARKS
 
 CHANCE = {"Arithmetic": None, "GSM8K": None, "MATH": None, "BBH": None, "WinoGrande": 0.5, "PIQA": 0.5}
@@ -74,6 +77,18 @@ def write_export(run: Path, step: int, tokens: int | None = None, **counts: Any)
     numbers = {"in": 5_000_000, "unit": "parameters -> bytes", "step": step, **known, **counts}
     write(run / "export" / "config.json", {"architectures": ["LlamaForCausalLM"], "hidden_size": 64})
     write(run / "export" / "meta.json", {"hash": f"hash{step}", "inputs": {"tokenizer": "t"}, "counts": numbers})
+
+
+def write_ratings(run: Path, names: Sequence[str], judge: str = "王") -> Path:
+    """RUN/elo/ratings.json, of as many prompts in each language as there are models; returns RUN."""
+    langs = {f"{lang}{n}": lang for lang in ("zh-Hans", "en") for n in range(len(names))}
+    found = [
+        Judgement(prompt, *pair, "first" if (n + number) % 3 else "second", judge)
+        for number, prompt in enumerate(langs)
+        for n, pair in enumerate(combinations(names, 2))
+    ]
+    write(run / "elo" / "ratings.json", {"judge": judge, **summarise(found, langs, 50, 0.95, 1)})
+    return run
 
 
 class Page(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.bpb import bpb, encode, list_windows, measure, model_bits, open_model, read_texts
+from eval.bpb import _notes, _rows, bpb, encode, list_windows, measure, model_bits, open_model, read_texts
 from eval.exported import hash_model
 from mindllm.config import UserError
 from mindllm.language import language
@@ -62,6 +63,39 @@ def test_bits_equal_a_token_by_token_computation(run: Path, batch_size: int) -> 
     documents = [rng.integers(3, 300, n) for n in (0, 1, 5, 15, 16, 17, 40, 63)]
     expected = [token_by_token(model, d.tolist(), 16) for d in documents]
     assert model_bits(model, documents, EOS, batch_size) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bits_equal_the_loss_of_transformers(run: Path) -> None:
+    """Where a document fits: the mean loss of the library times the number of predictions."""
+    model, _ = open_model(run / "export")
+    documents = [np.random.default_rng(2).integers(3, 300, n) for n in (1, 7, 15)]
+    losses = []
+    for document in documents:
+        ids = torch.tensor([[2, *document, EOS]])
+        losses.append(model(ids, labels=ids).loss.item() * (len(document) + 1) / np.log(2))
+    assert model_bits(model, documents, EOS, 2, begin=2) == pytest.approx(losses, rel=1e-5)
+    assert model_bits(model, documents, EOS, 2) != pytest.approx(losses, rel=1e-5)
+
+
+def test_a_begin_token_of_the_models_own_comes_first(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "export", tmp_path / "export")
+    settings = json.loads((tmp_path / "export" / "config.json").read_text())
+    (tmp_path / "export" / "config.json").write_text(json.dumps({**settings, "bos_token_id": 2}))
+    found = measure(tiny_export.eval_config(run, model=str(tmp_path / "export")))["sources"]["web-zh"]
+    model, tokenizer = open_model(run / "export")
+    bits = model_bits(model, encode(tiny_export.CHINESE, tokenizer).documents, EOS, 8, begin=2).sum()
+    assert found["bpb"]["model"] == pytest.approx(bits / found["bytes"], abs=1e-5)
+
+
+def test_unknown_characters_are_said(run: Path) -> None:
+    model, tokenizer = open_model(run / "export")
+    rows = _rows(["春天来了", "spring"], model, tokenizer, None, 2)
+    assert [row["unknown"] for row in rows] == [0, 0] and list(_notes(rows)) == []
+    tokenizer.unk_token = tokenizer.convert_ids_to_tokens(int(encode(["spring"], tokenizer).documents[0][0]))
+    rows = _rows(["春天来了", "spring"], model, tokenizer, None, 2)
+    assert [row["unknown"] for row in rows] == [0, 1]
+    (note,) = _notes(rows)
+    assert note.startswith(f"{1 / sum(row['tokens'] for row in rows):.1%} of the tokens")
 
 
 def test_no_document_has_no_bits(run: Path) -> None:
@@ -165,5 +199,10 @@ def test_any_text_is_measured_without_shards(run: Path, tmp_path: Path) -> None:
     assert result["total"]["bpb"]["model"] == held["total"]["bpb"]["model"]
     assert result["sources"]["一.jsonl"]["bpb"]["model"] == held["sources"]["web-zh"]["bpb"]["model"]
     assert result["languages"].keys() == held["languages"].keys()
+    (tmp_path / "more").mkdir()
+    shutil.copy(tmp_path / "two.jsonl", tmp_path / "more" / "一.jsonl")  # another file of the same name
+    result = measure(replace(config, texts=[str(tmp_path / "一.jsonl"), str(tmp_path / "more")]))
+    assert list(result["sources"]) == [f"{tmp_path}/一.jsonl", f"{tmp_path}/more/一.jsonl"]
+    assert result["total"]["bytes"] == held["total"]["bytes"]
     with pytest.raises(UserError, match="no text here"):
         bpb(replace(config, texts=[str(run / "export")]))

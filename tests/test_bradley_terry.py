@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -18,8 +21,12 @@ from eval.elo.bradley_terry import (
     groups_that_met,
     rate,
     resample,
+    tail,
     to_ratings,
 )
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+import elo as bench_elo  # noqa: E402
 
 sizes = st.integers(2, 6)
 halves = st.integers(0, 12).map(lambda n: n / 2)
@@ -118,6 +125,39 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     low, high = scipy.stats.binom.ppf([5e-5, 1 - 5e-5], num_runs, level)
     assert low <= hits <= high, hits / num_runs
     assert 20 < np.median(lengths) < 200
+
+
+def test_few_prompts_widen_the_intervals_as_students_t_does() -> None:
+    for num, level in ((2, 0.9), (10, 0.95), (40, 0.95), (10**9, 0.5)):
+        expected = scipy.stats.norm.cdf(np.sqrt(num / (num - 1)) * scipy.stats.t.ppf((1 - level) / 2, num - 1))
+        assert tail(level, np.array([num])) == pytest.approx(expected, rel=1e-6)
+    assert tail(0.95, np.array([10**9])) == pytest.approx(0.025, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_prompts", [10, 40])
+def test_intervals_of_simulated_judgements_hold_the_truth(num_prompts: int) -> None:
+    """Prompts with difficulties of their own, ties, a judge that likes what stands first, both orders."""
+    truth = bench_elo.true_ratings(50_000)
+    found = bench_elo.measure(num_prompts, 100, 200, truth)
+    assert abs(found.coverage - 0.95) < 4 * found.error and found.error < 0.025
+    assert abs(found.bias) < 0.3 * found.rmse and found.rmse < found.width
+
+
+def test_a_judge_that_takes_the_first_answer_tells_no_model_from_another() -> None:
+    assert bench_elo.first_answers(30).tolist() == [1000.0] * 4
+
+
+def test_who_has_no_interval() -> None:
+    """A model that lost all its points, the anchor, all with one prompt, and where nothing varies."""
+    points = draw_results(np.array([0.4, 0.0, -0.4]), 30, np.random.default_rng(5))
+    points[:, 2, :2], points[:, :2, 2] = 0, 1
+    found = rate(points, 50, 0.95, 1)
+    assert np.isnan(found.low).tolist() == np.isnan(found.high).tolist() == [False, False, True]
+    assert np.isfinite(found.ratings).all()
+    assert np.isnan(rate(points, 50, 0.95, 1, anchor=0).low).tolist() == [True, False, True]
+    assert np.isnan(rate(points[:1], 50, 0.95, 1).low).all()
+    points[:, 0, 1] = points[:, 1, 0] = 0.5
+    assert np.isnan(rate(points, 50, 0.95, 1).low).all()
 
 
 def test_the_bootstrap_draws_prompts_and_not_games() -> None:

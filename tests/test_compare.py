@@ -10,13 +10,27 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from score_files import Page, assert_safe, bits, row, suite_rows, write, write_bits, write_export, write_scores
+from score_files import (
+    Page,
+    assert_safe,
+    bits,
+    row,
+    suite_rows,
+    write,
+    write_bits,
+    write_export,
+    write_ratings,
+    write_scores,
+)
+from tiny_export import eval_config
 
-from eval.report import CompareConfig, compare
+from eval.report import CompareConfig, collect, compare
+from eval.report import render as render_run
+from eval.report.bits import make_bits
 from eval.report.compare import render
 from eval.report.models import Model, find_runs, make_row, read_model, read_models
 from eval.report.published import Published, Quoted, Source, read_published
-from eval.report.steps import find_series
+from eval.report.steps import find_series, make_curves
 from eval.report.units import round_limit, unit_of
 from mindllm.cli import Verb, main
 from mindllm.config import load
@@ -55,6 +69,12 @@ def test_bits_per_byte_come_first_and_lower_is_better(tmp_path: Path) -> None:
         assert shown in text
     assert "3 documents, 2.0 kB and 3 documents, 4.1 kB: not the same text" in text and "空" not in text
     assert "python -m eval harness CONFIG" in text and "no benchmark scores" in text
+
+
+def test_what_keeps_bits_from_being_compared_is_said(tmp_path: Path) -> None:
+    write_bits(tmp_path / "a", {"web-zh": bits(2.0)}, notes=[f"9% of the tokens {EVIL}"])
+    assert f"9% of the tokens {EVIL}" in page(tmp_path / "a").text
+    assert f"9% of the tokens {EVIL}." in assert_safe(render_run(collect(eval_config(tmp_path / "a")))).text
 
 
 def test_nothing_is_measured(tmp_path: Path) -> None:
@@ -117,6 +137,16 @@ def test_steps_of_one_training_are_curves_against_tokens(tmp_path: Path) -> None
     assert [row[0] for row in found.rows[1:4]] == ["step-001000", "step-002000", "step-003000"]
 
 
+def test_no_two_curves_of_a_figure_have_one_colour(tmp_path: Path) -> None:
+    runs = steps(tmp_path)
+    for run in runs:
+        write_bits(run, {f"源{n}": bits(2.0 + n / 10) for n in range(10)})
+    curves, _ = make_curves([], make_bits(read_models(runs)), read_models(runs))
+    assert [len(found.legend) for found in curves] == [8, 3]  # ten sources and their total
+    assert all(len({colour for colour, _ in found.legend}) == len(found.legend) for found in curves)
+    assert 'id="curves1-' in curves[1].svg
+
+
 def test_what_makes_a_series(tmp_path: Path) -> None:
     models = read_models(steps(tmp_path))
     (series,) = find_series(models)
@@ -133,6 +163,24 @@ def test_what_makes_a_series(tmp_path: Path) -> None:
 def test_pages_of_single_models_have_no_curves(tmp_path: Path) -> None:
     (run, *_) = steps(tmp_path)
     assert "Over training" not in page(run).text
+
+
+def test_ratings_of_runs_stand_below_the_scores(tmp_path: Path) -> None:
+    names = ["模型甲", EVIL, "c"]
+    write_ratings(write_scores(tmp_path / "runs" / "a", suite_rows()), names)
+    out = tmp_path / "page.html"
+    assert compare(CompareConfig([str(tmp_path / "runs")], str(out), published=str(OURS))) == 0
+    found = assert_safe(out.read_text("utf-8"))
+    assert {row[0] for row in found.rows if len(row) == 8} >= set(names) and "Judged by 王: 18 judgements" in found.text
+    assert "Prompts in Chinese" in found.text and "Prompts in English" in found.text
+    write_ratings(tmp_path / "runs" / "judged", ["x", "y"], judge=EVIL)  # several models, so none of the page's
+    assert compare(CompareConfig([str(tmp_path / "runs")], str(out), published=str(OURS))) == 0
+    html = out.read_text("utf-8")
+    assert len(re.findall("<h2>Whose answers are better</h2>", html)) == 1 and "<h3>judged</h3>" in html
+    assert [row[0] for row in assert_safe(html).rows[1:3]] != ["a", "judged"]
+    assert compare(CompareConfig([str(tmp_path / "runs" / "judged")], str(out), published=str(OURS))) == 0
+    html = out.read_text("utf-8")
+    assert "<h1>judged</h1>" in html and "Benchmarks" not in assert_safe(html).text
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)

@@ -60,7 +60,7 @@ def test_a_judge_that_takes_the_first_answer_makes_all_equal() -> None:
         found = [Judgement(p, *pair, verdict, "judge") for p in PROMPTS for pair in permutations(MODELS, 2)]
         result = summary(found)
         assert set(ratings(result).values()) == {1000.0}
-        assert all(row["low"] == row["high"] == 1000 and row["ties"] == row["games"] == 6 for row in result["models"])
+        assert all(row["low"] is row["high"] is None and row["ties"] == row["games"] == 6 for row in result["models"])
         counts = result["judgements"]
         assert counts["num_pairs_both_orders"] == counts["num_inconsistent"] == counts[f"num_always_{verdict}"] == 9
         assert counts["inconsistent"] == 1 and any("contradicted itself on 9 of 9" in n for n in result["notes"])
@@ -151,11 +151,19 @@ def test_what_rests_on_the_prior_is_said() -> None:
     apart = [Judgement("p1", "甲", "乙", "first"), Judgement("p3", "c", "d", "tie")]
     notes = " / ".join(summary(apart)["notes"])
     assert "never met, so ratings compare only within each: c, d | 乙, 甲" in notes
-    assert "never lost a point: 甲;" in notes and "never won a point: 乙;" in notes and "only 2 prompt(s)" in notes
+    assert (
+        "never lost a point: 甲; how far above" in notes
+        and "they have no interval" in notes
+        and "never won a point: 乙;" in notes
+        and "only 2 prompts: intervals" in notes
+    )
+    rows = {row["name"]: row for row in summary(apart)["models"]}
+    assert {name for name, row in rows.items() if row["low"] is row["high"] is None} == {"甲", "乙", "c", "d"}
+    assert ">-</td>" in render({"judge": "王", **summary(apart)})
     ties = [("a", "b", "tie"), ("c", "d", "tie"), ("a", "c", "first")]
     notes = " / ".join(summary([Judgement("p1", *t) for t in ties])["notes"])  # type: ignore[arg-type]
     assert "all points went one way" in notes and "a, b | c, d" in notes
-    whole = [Judgement(f"第{n}题", *pair, "tie") for n in range(40) for pair in combinations("abc", 2)]
+    whole = [Judgement(f"第{n}题", *pair, "tie") for n in range(10) for pair in combinations("abc", 2)]
     assert summary(whole)["notes"] == [] and summary(whole)["languages"] == {}
 
 
@@ -198,6 +206,14 @@ def test_the_verb_rates_given_judgements(tmp_path: Path, given_file: str, capsys
     assert json.loads((tmp_path / "few/elo/ratings.json").read_text())["judgements"]["num_judgements"] < 6
 
 
+def test_any_name_of_given_judgements_can_be_the_anchor(tmp_path: Path) -> None:
+    rows = [{"prompt": n, "first": "某/A", "second": "b", "verdict": VERDICTS[n % 3]} for n in range(4)]
+    given = write(tmp_path / "x.jsonl", rows)
+    assert elo(load(EloConfig, None, [f"run={tmp_path}/run", f"judgements={given}", "anchor=某/A"])) == 0
+    found = json.loads((tmp_path / "run/elo/ratings.json").read_text(encoding="utf-8"))
+    assert ratings(found)["某/A"] == 1000 > ratings(found)["b"]
+
+
 def test_plan_asks_for_nothing(tmp_path: Path, given_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert elo(load(EloConfig, None, [f"run={tmp_path}/run", f"judgements={given_file}", "plan=true"])) == 0
     assert "6 judgements are there" in capsys.readouterr().out
@@ -215,12 +231,22 @@ def test_plan_asks_for_nothing(tmp_path: Path, given_file: str, capsys: pytest.C
 
 def test_wrong_use_is_named(tmp_path: Path, given_file: str) -> None:
     with pytest.raises(UserError) as caught:
-        load(EloConfig, None, ["level=1", "num_resamples=0", "limit=0", "anchor=../x", "temperature=-1"])
-    for word in ("exactly one of the three", "name a folder of answers", "level", "num_resamples", "limit", "'../x'"):
+        load(
+            EloConfig,
+            None,
+            ["level=1", "num_resamples=0", "limit=0", 'models={"../x": {"folder": "x"}}', "temperature=-1"],
+        )
+    for word in ("exactly one of the three", "prompts: name the file", "level", "num_resamples", "limit", "'../x'"):
         assert word in str(caught.value)
     (tmp_path / "answers").mkdir()
     (tmp_path / "answers/one.jsonl").write_text("")
     with pytest.raises(UserError, match="a comparison needs two"):
         elo(load(EloConfig, None, [f"run={tmp_path}/run", f"answers={tmp_path}/answers", "local.model=x"]))
+    (tmp_path / "answers/two.jsonl").write_text("")
+    keys = [f"run={tmp_path}/run", f"answers={tmp_path}/answers", "local.model=x"]
+    with pytest.raises(UserError, match="anchor: three is none of one, two"):
+        elo(load(EloConfig, None, [*keys, "anchor=three"]))
+    with pytest.raises(UserError, match="name a folder of answers"):
+        load(EloConfig, None, ["local.model=x"])
     with pytest.raises(UserError, match="is no file"):
         elo(load(EloConfig, None, [f"run={tmp_path}/run", f"judgements={tmp_path}/no.jsonl"]))

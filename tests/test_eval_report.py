@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from score_files import assert_safe
+from score_files import assert_safe, write_ratings
 from score_files import row as score_row
 from tiny_export import eval_config
 
@@ -105,11 +105,7 @@ def parsed(html: str) -> Balanced:
 def test_page_holds_every_section_and_nests(run: Path) -> None:
     html = page(run)
     assert {"svg", "table", "section"} <= parsed(html).seen
-    assert [name for name in ("funnel", "curves", "bars") if f'aria-label="{name}"' in html] == [
-        "funnel",
-        "curves",
-        "bars",
-    ]
+    assert all(f'aria-label="{name}"' in html for name in ("funnel", "curves", "first-run, 网页: 2.500"))
     assert "not run" not in html
     for shown in ("first-run", "1,234", "tokens → steps", "zh-Hant", "茶馆.tw", "网页", "12.3 kB", "top all", "4.500"):
         assert shown in html
@@ -169,6 +165,12 @@ def test_scores_on_clean_items_where_a_list_is_named(run: Path, tmp_path: Path) 
     html = page(run, contamination=str(listed))
     assert re.search(r"on clean items.*28\.57% ± 18\.44%</td><td class=\"n\">7</td><td class=\"n\">3</td>", html, re.S)
     assert "on clean items" not in page(run)
+
+
+def test_ratings_where_there_are_some(run: Path) -> None:
+    assert "Whose answers" not in page(run)
+    text = assert_safe(page(write_ratings(run, ["甲", EVIL]))).text
+    assert "Whose answers are better" in text and "Judged by 王: 4 judgements, 4 games." in text and EVIL in text
 
 
 def test_samples_name_their_language_for_the_font(run: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.report.figures import MAX_POINTS, Line, Point, curves, funnel, grouped_bars, label, lines, thinned
+from eval.report.figures import MAX_POINTS, Line, Point, curves, funnel, lines, thinned
 
 LINES = [
     Line("#3b82c4", [Point(1, 25.5, 0.4, True), Point(2, 30.0)], chance=25.0),
@@ -19,7 +19,6 @@ LINES = [
 FIGURES = {
     "funnel": lambda: funnel(["raw", "clean"], {"zh-Hans": [9, 4], "zh-Hant": [3, 3], "en": [7, 5]}),
     "curves": lambda: curves([(0, 9.0), (1, 5.0), (2, 4.0)], [(1, 5.5)], "tokens, millions"),
-    "bars": lambda: grouped_bars(["web-zh", "a$b$c"], {"model": [1.5, 2.0], "unigram": [2.5, 3.0]}, "bits per byte"),
     "lines": lambda: lines("lines", LINES, "tokens, millions", "percent"),
 }
 
@@ -44,8 +43,8 @@ def test_ids_are_unique_on_one_page_and_references_hit() -> None:
 
 
 def test_labels_are_text_as_it_was_given() -> None:
-    assert ">zh-Hant</text>" in FIGURES["funnel"]() and ">a$b$c</text>" in FIGURES["bars"]()
-    assert label("web-zh", 0) == "web-zh" and label("网页", 2) == "source 3"
+    assert ">zh-Hant</text>" in FIGURES["funnel"]()
+    assert ">a$b$c</text>" in funnel(["a$b$c"], {"en": [1]})
 
 
 def test_nothing_to_draw_is_still_a_figure() -> None:

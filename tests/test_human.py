@@ -55,6 +55,12 @@ def test_people_judge_in_csv_as_in_json_lines(tmp_path: Path) -> None:
         ({"prompt": "题", "ranking": ["a", ["b", "a"]]}, "twice"),
         ({"prompt": "题", "ranking": "a > b"}, "ranking"),
         ({"prompt": "题", "ranking": ["a", 1]}, "ranking"),
+        ({"prompt": "题", "ranking": ["a", [], "b"]}, "ranking"),
+        ({"prompt": "题", "ranking": ["a", "b "]}, "ranking"),
+        ({"prompt": "题", "ranking": ["a", "b"], "verdict": "first"}, "x.jsonl:1: a ranking beside verdict"),
+        ({"prompt": "题", "first": "", "second": "b", "verdict": "tie"}, "first: '' is no name"),
+        ({"prompt": "题", "first": "a", "second": "甲 ", "verdict": "平"}, '"平"'),
+        ({"prompt": "题", "first": "a", "second": "甲 ", "verdict": "tie"}, "second: '甲 ' is no name"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, row: dict[str, Any], words: str) -> None:
@@ -76,6 +82,20 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=name):
             read_judgements(tmp_path / name)
+
+
+def test_a_wrong_line_of_csv_is_named_behind_blank_ones(tmp_path: Path) -> None:
+    heading = "prompt,first,second,verdict"
+    cases = {
+        f"\n\n{heading}\n\n题,甲,b,first\n题,甲,b,good": ":6: verdict",
+        f'{heading}\n\n\n题,甲,b,first\n题,甲,"b': ":5: not CSV",
+        "prompt,first,first,verdict\n题,甲,b,first": ":1: two columns are called 'first'",
+        f"{heading},ranking\n题,甲,b,first,甲 > b": ":2: a ranking beside first, second, verdict",
+    }
+    for text, words in cases.items():
+        (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=f"x.csv{words}"):
+            read_judgements(tmp_path / "x.csv")
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:promtfisecndv\n ', max_size=200).map(str.encode))

@@ -54,7 +54,7 @@ OWNERS = {  # external package -> the files that know it
     "rich": ["*"],
     "sacrebleu": ["eval/tasks/mindllm/helpers.py"],
     "safetensors": ["data_pipeline/cleaners/quality.py", "mindllm/hf/weights.py"],
-    "scipy": ["data_pipeline/train_quality.py"],
+    "scipy": ["data_pipeline/train_quality.py", "eval/elo/bradley_terry.py"],
     "selectolax": ["data_pipeline/pages/blocks.py", "data_pipeline/pages/nodes.py"],
     "sentencepiece": ["mindllm/tokenizer/pieces.py"],
     "sklearn": ["data_pipeline/train_quality.py"],

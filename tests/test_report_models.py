@@ -10,7 +10,16 @@ import pytest
 from score_files import bits, row, write, write_bits, write_export, write_scores
 
 from eval.exported import hash_model
-from eval.report.models import Clean, find_runs, make_row, read_contamination, read_model, read_models
+from eval.report.models import (
+    Clean,
+    find_runs,
+    is_model,
+    make_row,
+    read_contamination,
+    read_model,
+    read_models,
+    read_ratings,
+)
 from mindllm.config import UserError
 
 
@@ -72,7 +81,12 @@ def test_what_a_user_names_is_a_run_or_a_folder_of_runs(tmp_path: Path) -> None:
     write(tmp_path / "all" / "notes" / "readme.txt", "nothing")
     found = find_runs([str(one), str(tmp_path / "all"), str(tmp_path / "all" / ".." / "all" / "two")])
     assert [folder.name for folder in found] == ["one", "two"]
-    with pytest.raises(UserError, match="no scores and no bits per byte in it; make some"):
+    write(tmp_path / "all" / "zoo" / "elo" / "ratings.json", {"judge": "王"})
+    found = find_runs([str(tmp_path / "all")])
+    assert [folder.name for folder in found] == ["one", "two", "zoo"]
+    assert [is_model(folder) for folder in found] == [True, True, False]
+    assert read_ratings(found) == {"zoo": {"judge": "王"}}
+    with pytest.raises(UserError, match="no scores, bits per byte or ratings in it; make some"):
         find_runs([str(tmp_path / "all" / "notes")])
     with pytest.raises(UserError, match="is no folder"):
         find_runs([str(tmp_path / "nowhere")])

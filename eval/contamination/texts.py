@@ -22,7 +22,8 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
-from eval.items import item_texts, parse_row
+from eval.items import item_texts
+from eval.rows import parse_row
 from mindllm.config import RunFailed, UserError
 from mindllm.shards import Shards, list_split
 from mindllm.stage import hash_file, require

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.elo.rows import read_rows, write_rows
-from eval.exported import hash_model
+from eval.exported import hash_bytes, hash_model
+from eval.rows import read_rows, write_rows
 from mindllm.config import UserError
 from mindllm.generate import Settings, Writer, generate, open_model
-from mindllm.stage import Stage, hash_file
+from mindllm.generate.tokens import context_size
+from mindllm.stage import Stage
 
 PART = 64  # prompts
 
@@ -79,10 +80,10 @@ def read_answers(paths: Mapping[str, Path]) -> Answers:
 def write_answers(folder: Path, model: Answerer, prompts_path: str, settings: Settings, force: bool) -> Path:
     """The file with a model's answers to all prompts; made, or continued, where it is not there yet.
 
-    Raises UserError for a prompt that leaves no room in the model's context.
+    Raises UserError for a prompt that leaves no room in the model's context, before any is answered.
     """
     drawn = {k: getattr(settings, k) for k in ("max_new_tokens", "temperature", "top_k", "seed")}
-    inputs = {"model": hash_model(model.folder), "prompts": hash_file(prompts_path)}
+    inputs = {"model": hash_model(model.folder), "prompts": hash_bytes(prompts_path)}
     stage = Stage(folder, "answers", {**drawn, "chat": model.chat}, inputs)
     path = folder / "answers.jsonl"
     if not stage.start(force):
@@ -92,7 +93,9 @@ def write_answers(folder: Path, model: Answerer, prompts_path: str, settings: Se
     answer = None
     for number, part in enumerate(parts):
         if not part.exists():
-            answer = answer or Model(model, settings)
+            if answer is None:
+                answer = Model(model, settings)
+                answer.check(dict(prompts), prompts_path)
             asked = prompts[number * PART : (number + 1) * PART]
             texts = answer([text for _, text in asked])
             write_rows(part, [{"id": i, "prompt": p, "answer": t} for (i, p), t in zip(asked, texts, strict=True)])
@@ -114,7 +117,7 @@ class Model:
     def __init__(self, model: Answerer, settings: Settings):
         if problems := list(settings.problems()):
             raise UserError("\n".join(problems))
-        self._settings = settings
+        self._folder, self._settings = model.folder, settings
         self._model, self._vocabulary = open_model(model.folder)
         self._message = None
         if model.chat:
@@ -124,14 +127,23 @@ class Model:
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """The text after each prompt; half a character at a limit is left out."""
-        words = self._vocabulary
-        if self._message is not None:
-            ids = [self._message(prompt) for prompt in prompts]
-        else:
-            ids = [[words.start, *found.tolist()] for found in words.encode(prompts)]
-        texts = []
-        for written in generate(self._model, ids, self._settings, words.ends, len(words.tokens)):
+        words, texts = self._vocabulary, []
+        for written in generate(self._model, self._encode(prompts), self._settings, words.ends, len(words.tokens)):
             writer = Writer()
             text = "".join(writer.add(words.tokens[token]) for token in written.ids)
             texts.append(text + (writer.add(b"", last=True) if written.reason == "end" else writer.cut_off()))
         return texts
+
+    def check(self, prompts: Mapping[str, str], where: str) -> None:
+        """Raises UserError for a prompt (by id; they are from the file `where`) that leaves no room for an answer."""
+        limit = context_size(self._model)
+        for name, ids in zip(prompts, self._encode(list(prompts.values())), strict=True):
+            if len(ids) >= limit:
+                reads = f"{self._folder} reads {limit:,}, the answer included"
+                raise UserError(f"{where}: prompt {name!r} has {len(ids):,} tokens; {reads}")
+
+    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        if self._message is not None:
+            return [self._message(prompt) for prompt in prompts]
+        words = self._vocabulary
+        return [[words.start, *found.tolist()] for found in words.encode(prompts)]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 # The prior: each model has also played this many games, all tied, against an imaginary model of average strength.
 PRIOR_GAMES = 1.0
@@ -25,7 +26,7 @@ _CHUNK_BYTES = 16 << 20
 
 
 class Intervals(NamedTuple):
-    """Ratings float64 (num_models,), and the limits of their intervals."""
+    """Ratings float64 (num_models,), and the limits of their intervals; nan where a model has none."""
 
     ratings: np.ndarray
     low: np.ndarray
@@ -98,16 +99,33 @@ def to_ratings(log_strengths: np.ndarray, anchor: int | None = None) -> np.ndarr
 
 
 def rate(by_prompt: np.ndarray, num_resamples: int, level: float, seed: int, anchor: int | None = None) -> Intervals:
-    """Ratings of points float64 (P, K, K) by prompt, and percentile intervals of `level` (0.95).
+    """Ratings of points float64 (P, K, K) by prompt, and intervals of `level` (0.95).
 
     The bootstrap draws prompts, not judgements (Efron 1979; clusters: Field and Welsh 2007): all verdicts on a prompt
-    come or stay away together, for they share its difficulty and the same answers.
+    come or stay away together, for they share its difficulty and the same answers. There is no interval where resamples
+    cannot show how far off a rating may be: of a model that won all its points or none, or played on one prompt, and
+    where all resamples are alike (the anchor; nothing but ties).
     """
-    ratings = to_ratings(fit(by_prompt.sum(0)), anchor)
-    found = [to_ratings(fit(points), anchor) for points in resample(by_prompt, num_resamples, seed)]
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail], axis=0)
-    return Intervals(ratings, low, high)
+    points = by_prompt.sum(0)
+    ratings = to_ratings(fit(points), anchor)
+    found = np.concatenate([to_ratings(fit(drawn), anchor) for drawn in resample(by_prompt, num_resamples, seed)])
+    num_prompts = (by_prompt.any(2) | by_prompt.any(1)).sum(0)
+    tails = tail(level, np.maximum(num_prompts, 2))
+    limits = np.array([np.quantile(found[:, k], [t, 1 - t]) for k, t in enumerate(tails)])  # (K, 2)
+    alike = limits[:, 1] - limits[:, 0] < 1e-9
+    limits[~points.any(0) | ~points.any(1) | (num_prompts < 2) | alike] = np.nan
+    return Intervals(ratings, *limits.T)
+
+
+def tail(level: float, num_prompts: np.ndarray) -> np.ndarray:
+    """Share of the resamples to leave out at each end, for intervals from so many prompts (from 2).
+
+    Plain percentiles are too narrow for few: these lie further out, as Student's t does, and by the bootstrap's missing
+    factor n / (n - 1) of the variance (the expanded percentile interval of Hesterberg 2015, American Statistician 69).
+    """
+    further = np.sqrt(num_prompts / (num_prompts - 1)) * stdtrit(num_prompts - 1, (1 - level) / 2)
+    found: np.ndarray = ndtr(further)
+    return found
 
 
 def resample(by_prompt: np.ndarray, num_resamples: int, seed: int) -> Iterator[np.ndarray]:

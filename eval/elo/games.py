@@ -3,7 +3,7 @@
 A judge that sees the same two answers in both orders and does not say the same gets a tie: what it prefers is a place,
 not an answer (Zheng et al. 2023, arXiv 2306.05685, section 3.4). So a judge that always takes the first answer gives
 nothing but ties. A verdict that could not be read makes no game. Pairs of one ranking are not independent; the
-bootstrap over prompts (eval/bradley_terry.py) takes that into account. Cost and memory: some hundred bytes a judgement.
+bootstrap over prompts (eval/elo/bradley_terry.py) takes that into account. Memory: some hundred bytes a judgement.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def ranking_pairs(prompt: str, ranking: Sequence[Sequence[str]]) -> Iterator[Jud
 
 
 def points_by_prompt(games: Sequence[Game], models: Sequence[str]) -> np.ndarray:
-    """Points float64 (num_prompts, K, K), prompts by name: what eval/bradley_terry.py reads."""
+    """Points float64 (num_prompts, K, K), prompts by name: what eval/elo/bradley_terry.py reads."""
     prompts = {name: i for i, name in enumerate(sorted({g.prompt for g in games}))}
     places = {name: i for i, name in enumerate(models)}
     points = np.zeros((len(prompts), len(places), len(places)))  # memory: prompts * models^2 * 8 bytes

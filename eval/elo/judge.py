@@ -1,7 +1,7 @@
 """Which answers are compared, and one judgement of each pair in each order, by a server or an exported model.
 
-Every two models meet on every prompt that both have answered, twice, with the answers swapped (eval/games.py makes one
-game of it). Two equal answers are tied without asking. What the judge says is kept by the hash of what it read
+Every two models meet on every prompt that both have answered, twice, with the answers swapped (eval/elo/games.py makes
+one game of it). Two equal answers are tied without asking. What the judge says is kept by the hash of what it read
 (mindllm/endpoint/cache.py), so a killed run, or one with another model added, pays for nothing twice.
 Cost: prompts * models * (models - 1) verdicts, which are printed before the first one is asked for.
 """

@@ -17,7 +17,8 @@ from eval.elo.games import EQUAL, Consistency, Game, Judgement, points_by_prompt
 from mindllm.config import UserError
 from mindllm.language import language_group
 
-FEW_PROMPTS = 40  # with 20, simulated intervals of 95 % hold the truth in 90 %, with 160 in 94 %
+FEW_PROMPTS = 10  # with 5, simulated intervals of 95 % hold the truth in 91 %, from 10 on in 95 % (bench/elo.py)
+_OF_PROMPTS = {"zh": "prompts in Chinese", "en": "prompts in English"}
 
 
 def summarise(
@@ -51,12 +52,18 @@ def summarise(
         "settings": {"level": level, "num_resamples": num_resamples, "seed": seed, "anchor": anchor}
         | {"prior_games": PRIOR_GAMES, "ties": "half a win each"},
         "notes": [*overall, *_judge_notes(judgements, consistency), *_absent(names, played)]
-        + [f"{lang}: {note}" for lang in languages for note in _notes(groups[lang]) if note not in overall],
+        + [
+            f"{_OF_PROMPTS.get(lang, 'other prompts')}: {note}"
+            for lang in languages
+            for note in _notes(groups[lang])
+            if note not in overall
+        ],
     }
 
 
 def rows(games: Sequence[Game], num_resamples: int, level: float, seed: int, anchor: str = "") -> list[dict[str, Any]]:
     """A row a model, the best first: rating, interval, prompts, games, wins, ties, losses, score (points a game).
+    low, high: null where there is no interval (eval/elo/bradley_terry.py).
 
     Where the anchor has played none of these games, the mean is 1000 as without one.
     """
@@ -73,7 +80,7 @@ def rows(games: Sequence[Game], num_resamples: int, level: float, seed: int, anc
     for i, name in enumerate(names):
         wins, ties, losses = (tally[name][points] for points in (1.0, 0.5, 0.0))
         number = wins + ties + losses
-        rating, low, high = (round(float(v[i]), 1) for v in found)
+        rating, low, high = (None if np.isnan(v[i]) else round(float(v[i]), 1) for v in found)
         row = {"name": name, "rating": rating, "low": low, "high": high, "prompts": len(prompts[name]), "games": number}
         listed.append(
             {**row, "wins": wins, "ties": ties, "losses": losses, "score": round((wins + ties / 2) / number, 4)}
@@ -117,14 +124,15 @@ def _notes(games: Sequence[Game]) -> Iterator[str]:
         yield f"these groups never met, so ratings compare only within each: {lists}"
     for word, side, totals in (("lost", "above", points.sum(0)), ("won", "below", points.sum(1))):
         if found := [name for name, total in zip(names, totals, strict=True) if not total]:
-            rests = f"how far {side} the others they are, and their intervals, rest on the weak prior"
+            rests = f"how far {side} the others they are rests on the weak prior, and they have no interval"
             yield f"never {word} a point: {', '.join(found)}; {rests}"
     balanced = groups_of_balance(points)
     if len(balanced) > len(met) and all(points[:, i].any() and points[i].any() for i in range(len(names))):
         lists = " | ".join(", ".join(names[i] for i in group) for group in balanced)
         yield f"between these groups all points went one way, so their distance rests on the weak prior: {lists}"
     if (prompts := len({g.prompt for g in games})) < FEW_PROMPTS:
-        yield f"only {prompts} prompt(s): the intervals, which resample prompts, are somewhat too narrow"
+        few = "too few for any interval" if prompts == 1 else "intervals, which resample prompts, are too narrow"
+        yield f"only {prompts} prompt{'s' * (prompts != 1)}: {few}"
 
 
 def _judge_notes(judgements: Sequence[Judgement], found: Consistency) -> Iterator[str]:

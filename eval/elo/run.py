@@ -1,8 +1,9 @@
 """python -m eval elo CONFIG: which of several models answers better, as Elo ratings with intervals.
 
 Answers (files, or exported models that write them) go to a judge (a server, an exported model, or judgements that are
-there already), judgements become games (eval/games.py), games ratings (eval/bradley_terry.py): over all prompts, and by
-the prompts' language. plan=true prints what that would cost and ends. Cost: the judge's; ratings take seconds.
+there already), judgements become games (eval/elo/games.py), games ratings (eval/elo/bradley_terry.py): over all
+prompts, and by the prompts' language. plan=true prints what that would cost and ends. Cost: the judge's; ratings take
+seconds.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from eval.elo.games import Judgement
 from eval.elo.judge import choose_prompts, judge_all, judge_facts, judge_name, num_verdicts, schedule
 from eval.elo.judges.human import read_judgements
 from eval.elo.judges.local import LocalJudge
-from eval.elo.page import PAGE, print_ratings, write_page
+from eval.elo.page import PAGE, RATINGS, print_ratings, write_page
 from eval.elo.ratings import summarise
-from eval.elo.rows import write_rows
+from eval.exported import hash_bytes
+from eval.rows import write_rows
 from mindllm.config import UserError
 from mindllm.endpoint import EndpointConfig, read_key
 from mindllm.generate import Settings
 from mindllm.language import language
-from mindllm.stage import Stage, hash_file, read_json, write_json
+from mindllm.stage import Stage, read_json, write_json
 
 _NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,99}")
 
@@ -71,7 +73,7 @@ class EloConfig:
             yield "models: judgements are there already, so nobody has to answer"
         if self.models and not self.prompts:
             yield "prompts: name the file that models answer"
-        for name in (*self.models, *filter(None, [self.anchor])):
+        for name in self.models:
             if not _NAME.fullmatch(str(name)):
                 yield f"{str(name)[:60]!r}: is no name for a model (a file is called so)"
         yield from (p for p in self.generation().problems() if not p.startswith("stop"))
@@ -117,10 +119,10 @@ def elo(config: EloConfig) -> int:
         langs = {i: language(text) for i, text in answers.prompts.items()}
         judge = judge_name(config.judge) if config.judge else Path(config.judgements).name
         result = summarise(judgements, langs, config.num_resamples, config.level, config.seed, config.anchor)
-        write_json(stage.folder / "ratings.json", {"judge": judge, **result})
+        write_json(stage.folder / RATINGS, {"judge": judge, **result})
         write_page(stage.folder)
         stage.finish(**{"in": len(judgements), "out": len(result["models"]), "unit": "judgements -> models"})
-    print_ratings(read_json(stage.folder / "ratings.json"))
+    print_ratings(read_json(stage.folder / RATINGS))
     print(f"elo: {stage.folder / PAGE}", flush=True)
     return 0
 
@@ -132,8 +134,8 @@ def _settings(config: EloConfig) -> dict[str, Any]:
 
 
 def _inputs(config: EloConfig, paths: dict[str, Path]) -> dict[str, Any]:
-    inputs: dict[str, Any] = {"answers": {name: hash_file(path) for name, path in paths.items()}}
-    return {**inputs, "judgements": hash_file(config.judgements)} if config.judgements else inputs
+    inputs: dict[str, Any] = {"answers": {name: hash_bytes(path) for name, path in paths.items()}}
+    return {**inputs, "judgements": hash_bytes(config.judgements)} if config.judgements else inputs
 
 
 def answer_files(config: EloConfig) -> dict[str, Path]:
@@ -152,8 +154,11 @@ def _given_files(config: EloConfig) -> dict[str, Path]:
     paths = list_answers(config.answers) if config.answers else {}
     if twice := sorted(set(paths) & set(config.models)):
         raise UserError(f"models.{twice[0]}: {paths[twice[0]]} holds answers of that name; call one of them otherwise")
-    if not config.judgements and len(paths) + len(config.models) < 2:
-        raise UserError(f"answers, models: {len(paths) + len(config.models)} model(s); a comparison needs two")
+    names = [*paths, *config.models]
+    if not config.judgements and len(names) < 2:
+        raise UserError(f"answers, models: {len(names)} model(s); a comparison needs two")
+    if not config.judgements and config.anchor and config.anchor not in names:
+        raise UserError(f"anchor: {config.anchor} is none of {', '.join(names)}")
     return paths
 
 

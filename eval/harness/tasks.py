@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from eval.exported import digest
+from eval.exported import hash_bytes
 from eval.harness.quiet import hub_switch
 from mindllm.config import UserError
 from mindllm.stage import hash_json, read_json
@@ -66,7 +66,7 @@ def hash_tasks(folder: str | Path) -> str:
     names = [p.relative_to(folder).as_posix() for p in paths]
     rows = [p for beside in _sets_beside(folder) for p in sorted(beside.glob("*.jsonl"))]
     names += [f"../{p.parent.name}/{p.name}" for p in rows]
-    return hash_json([f"{name} {digest(p)}" for name, p in zip(names, [*paths, *rows], strict=True)])
+    return hash_json([f"{name} {hash_bytes(p)}" for name, p in zip(names, [*paths, *rows], strict=True)])
 
 
 def _sets_beside(folder: Path) -> Iterator[Path]:

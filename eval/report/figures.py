@@ -1,7 +1,7 @@
 """Figures of the report as inline SVG, the same bytes for the same numbers: fixed hash salt, no date, no global state.
 
 Text stays text and takes the colour of the page (`currentColor`), so a figure reads in light and in dark. matplotlib's
-own font has no Chinese glyphs: labels are language codes and names in ASCII, or stand beside the figure. Cost: about
+own font has no Chinese glyphs: labels are codes and names of ours, all others stand beside the figure. Cost: about
 .2 s and 20 to 100 kB a figure.
 """
 
@@ -73,23 +73,6 @@ def curves(train: Sequence[tuple[float, float]], valid: Sequence[tuple[float, fl
         return _svg(figure, "curves")
 
 
-def grouped_bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], unit: str) -> str:
-    """One group of bars a source, one bar a model (`values[model][group]`), with the value above each bar."""
-    width = 0.8 / max(len(values), 1)
-    with _figure("bars", height=2.7) as (figure, axes):
-        for number, (model, heights) in enumerate(values.items()):
-            places = [i + (number - (len(values) - 1) / 2) * width for i in range(len(groups))]
-            axes.bar(places, heights, width * 0.92, color=COLOURS[number % len(COLOURS)], label=model)
-            for x, y in zip(places, heights, strict=True):
-                axes.annotate(f"{y:.2f}", (x, y), (0, 2), textcoords="offset points", ha="center", fontsize=8)
-        axes.set_xticks(range(len(groups)), groups)
-        axes.margins(y=0.1)
-        axes.grid(axis="x", visible=False)
-        axes.set_ylabel(unit)
-        _legend(axes)
-        return _svg(figure, "bars")
-
-
 class Point(NamedTuple):
     """A place on a curve. hollow: drawn as a ring."""
 
@@ -131,11 +114,6 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     size = -(-len(points) // MAX_POINTS)
     runs = [points[i : i + size] for i in range(0, len(points), size)] if size > 1 else [[p] for p in points]
     return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
-
-
-def label(name: str, number: int) -> str:
-    """A name as a figure can write it: itself, or `source 3` where it has characters that its font lacks."""
-    return name if name.isascii() else f"source {number + 1}"
 
 
 @contextlib.contextmanager

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.elo.rows import read_rows
 from eval.exported import hash_model
 from eval.harness import read_samples, rows_on_clean
 from eval.report.facts import model_facts
 from eval.report.suite import OTHER
+from eval.rows import read_rows
 from mindllm.config import UserError
 from mindllm.metrics.jsonl import read_lines
 from mindllm.metrics.runs import names_of
 from mindllm.stage import hash_json, read_json
 
-SCORES, BITS = Path("harness", "scores.json"), Path("bpb", "bpb.json")
+SCORES, BITS, RATINGS = Path("harness", "scores.json"), Path("bpb", "bpb.json"), Path("elo", "ratings.json")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Model:
 
     facts: (name, value) of the export.  step, tokens: how far it is trained, if known.  series: equal for exports that
     may be steps of one training; "" where nothing is known.  missing: {task, why}.  bpb: bpb.json, or None.  clean: by
-    (task, metric); empty without a contamination list.  notes: what was left out.
+    (task, metric); empty without a contamination list.  notes: what a reader has to know.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Model:
 
 
 def find_runs(paths: Sequence[str]) -> list[Path]:
-    """Folders with scores or bits per byte, of what a user named: such a run, or a folder of several.
+    """Folders with scores, bits per byte or ratings, of what a user named: such a run, or a folder of several.
 
     A folder named twice counts once. Raises UserError for a path without any.
     """
@@ -89,7 +89,7 @@ def find_runs(paths: Sequence[str]) -> list[Path]:
     for path in map(Path, paths):
         inside = [path] if _is_run(path) else sorted(p for p in path.glob("*") if _is_run(p))
         if not inside:
-            here = "no scores and no bits per byte in it" if path.is_dir() else "is no folder"
+            here = "no scores, bits per byte or ratings in it" if path.is_dir() else "is no folder"
             raise UserError(f"{path}: {here}; make some: python -m eval harness CONFIG run={path}")
         for run in inside:
             found.setdefault(os.path.realpath(run), run)
@@ -97,7 +97,18 @@ def find_runs(paths: Sequence[str]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / file).is_file() for file in (SCORES, BITS))
+    return any((folder / file).is_file() for file in (SCORES, BITS, RATINGS))
+
+
+def is_model(run: Path) -> bool:
+    """Whether a run says something about one model; ratings are of several."""
+    return any((run / file).is_file() for file in (SCORES, BITS))
+
+
+def read_ratings(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What ratings.json holds, by name of the run, of the runs that have one."""
+    found = [folder for folder in folders if (folder / RATINGS).is_file()]
+    return {name: read_json(folder / RATINGS) for name, folder in zip(names_of(found), found, strict=True)}
 
 
 def read_models(folders: Sequence[Path], contamination: Sequence[dict[str, Any]] | None = None) -> list[Model]:
@@ -129,6 +140,8 @@ def read_model(
         notes.append(f"{export.as_posix()} is not the model that was scored, so nothing is said about it")
         meta, export = {}, Path(os.devnull)
     step, tokens = _progress(meta, run)
+    bpb = read_json(run / BITS)
+    notes += (bpb or {}).get("notes", [])
     clean: dict[tuple[str, str], Clean] = {}
     if contamination is not None:
         clean, note = _clean(run / "harness", found.get("scores", []), contamination)
@@ -141,7 +154,7 @@ def read_model(
         series=_series(run, export, meta) if step is not None else "",
         rows=[make_row(row) for row in found.get("scores", [])],
         missing=[{key: row[key] for key in ("task", "why")} for row in found.get("missing") or []],
-        bpb=read_json(run / BITS),
+        bpb=bpb,
         clean=clean,
         notes=notes,
     )

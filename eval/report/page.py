@@ -16,12 +16,14 @@ from rich.table import Table
 
 from eval.bpb import MODELS
 from eval.config import EvalConfig
+from eval.elo.page import section as section_of_ratings
 from eval.harness import show_score
 from eval.report import figures
 from eval.report.benchmarks import make_section
+from eval.report.bits import make_bits
 from eval.report.entries import roots
 from eval.report.facts import Curve, Funnel, model_facts, read_curve, read_funnel, stage_rows
-from eval.report.models import read_contamination, read_model
+from eval.report.models import RATINGS, read_contamination, read_model
 from eval.report.published import read_published
 from mindllm import page
 from mindllm.config import UserError
@@ -64,10 +66,12 @@ def collect(config: EvalConfig) -> dict[str, Any]:
         "stages": stage_rows(run),
         "funnel": read_funnel(run),
         "curve": read_curve(run / "pretrain" / "metrics.jsonl"),
-        "bpb": read_json(run / "bpb" / "bpb.json"),
+        "bpb": model.bpb,
+        "bits": make_bits([model]),
         "scores": roots(model),
         "section": make_section([model], published),
-        "score_notes": model.notes,
+        "notes": model.notes,
+        "ratings": read_json(run / RATINGS),
         "samples": read_json(run / "samples" / "samples.json"),
     }
 
@@ -76,7 +80,8 @@ def render(facts: dict[str, Any]) -> str:
     """The page as HTML text."""
     drawn = {key: page.markup(svg) for key, svg in draw(facts).items()}
     limits = {"max_sites": MAX_SITES, "max_reasons": MAX_REASONS, "models": MODELS, "commands": COMMANDS}
-    html = page.render(TEMPLATE, {"score": show_score}, **facts, **limits, figures=drawn)
+    elo = section_of_ratings(facts["ratings"]) if facts["ratings"] else ""
+    html = page.render(TEMPLATE, {"score": show_score}, **facts, **limits, figures=drawn, elo=elo)
     return html.encode("utf-8", "replace").decode("utf-8")  # names of folders may hold bytes that are no text
 
 
@@ -89,12 +94,6 @@ def draw(facts: dict[str, Any]) -> dict[str, str]:
     curve: Curve | None = facts["curve"]
     if curve is not None:
         drawn["curve"] = figures.curves(curve.train, curve.valid, curve.unit)
-    measured = {n: row for n, row in (facts["bpb"] or {}).get("sources", {}).items() if row["bpb"]["model"] is not None}
-    if measured:
-        names = [figures.label(name, number) for number, name in enumerate(measured)]
-        values = {model: [row["bpb"][model] for row in measured.values()] for model in MODELS}
-        values = {model: bits for model, bits in values.items() if None not in bits}  # any text: without n-gram models
-        drawn["bpb"] = figures.grouped_bars(names, values, "bits per byte")
     return drawn
 
 

@@ -88,12 +88,14 @@ def make_curves(
 def _draw(
     one: Series, lines: dict[str, figures.Line], unit: Unit, models: Sequence[Model], number: Iterator[int]
 ) -> Iterator[Curves]:
-    """The figure of these lines, if there are any."""
-    if lines:
-        coloured = [line._replace(colour=colour_of(n)) for n, line in enumerate(lines.values())]
+    """The figures of these lines, as many in each as there are colours."""
+    named = list(lines.items())
+    for start in range(0, len(named), len(figures.COLOURS)):
+        names, plain = zip(*named[start : start + len(figures.COLOURS)], strict=True)
+        coloured = [line._replace(colour=colour_of(n)) for n, line in enumerate(plain)]
         svg = figures.lines(f"curves{next(number)}", coloured, one.unit, unit.name)
         title = f"{len(one.numbers)} steps, {models[one.numbers[0]].name} to {models[one.numbers[-1]].name}"
-        legend = [(line.colour, name) for line, name in zip(coloured, lines, strict=True)]
+        legend = [(line.colour, name) for line, name in zip(coloured, names, strict=True)]
         hints = ["dashed: chance"] * any(line.chance is not None for line in coloured)
         hints += ["ring: guessing explains the score"] * any(p.hollow for line in coloured for p in line.points)
         yield Curves(title, markup(svg), legend, hints)

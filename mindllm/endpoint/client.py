@@ -1,10 +1,10 @@
 """Chat completions from a server that speaks OpenAI's protocol (vLLM, llama.cpp, SGLang and paid services do).
 
 Only the standard library: one POST a question, some threads. What may pass (429, 5xx, broken connections, timeouts,
-answers that are no JSON) is tried again; a request that the server refuses (400, 413, 422) is an answer without text,
-which the caller counts. The key comes from an environment variable and goes to the configured host alone: redirects
-are not followed, plain http is for this machine, and whatever the server says is shown and kept without the key.
-Cost: the server's. Memory: all questions and answers.
+answers that are no chat completion) is tried again; a request that the server refuses (400, 413, 422) is an answer
+without text, which the caller counts. The key comes from an environment variable and goes to the configured host alone:
+redirects are not followed, plain http is for this machine, and whatever the server says is shown and kept without the
+key. Cost: the server's. Memory: all questions and answers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from mindllm.stage import hash_json
 
 Message = dict[str, str]  # {"role": "user", "content": "..."}
 REFUSALS = (400, 413, 422)  # this request will never be answered; others may
-_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-_ALL_REFUSED = 3  # so many refusals and no answer: the settings are wrong, not the questions
+_AGAIN = (408, 409, 425, 429)  # and all from 500 on: gateways have codes of their own
+_ALL_REFUSED = 10  # so many refusals and no answer: the settings are wrong, not the questions
 _BLOCK = 1 << 16
 _SECRET = 8  # characters; shorter keys are placeholders such as EMPTY, and words of their own
 _LATER = "what was answered is kept: the same command goes on from there"
@@ -109,7 +109,8 @@ class Client:
         self._error = None
         self._num_refused, self._num_answered = 0, len(found)
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            futures = {pool.submit(self._ask, key, question): key for key, question in missing.items()}
+            # By hash: the first ones are a sample of all, not the pairs of one prompt that is too long for the server.
+            futures = {pool.submit(self._ask, key, missing[key]): key for key in sorted(missing)}
             try:
                 for number, future in enumerate(as_completed(futures), 1):
                     found[futures[future]] = future.result()
@@ -190,7 +191,7 @@ class Client:
             with error:
                 return self._refused(error)
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-            raise _Again(self._scrub(f"{type(error).__name__}: {error}")) from None
+            raise _Again(self._excerpt(f"{type(error).__name__}: {error}")) from None
 
     def _read(self, response: Any, deadline: float) -> bytes:
         """The body. Raises _Again when it is not there at the deadline, RunFailed when it is too large."""
@@ -212,29 +213,32 @@ class Client:
             choice = json.loads(data)["choices"][0]
             text, finish = choice["message"].get("content"), choice.get("finish_reason")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise _Again(f"an answer that is no chat completion: {self._excerpt(data)}") from None
+            said = self._excerpt(data.decode("utf-8", "replace"))
+            raise _Again(f"an answer that is no chat completion: {said}") from None
+        if text is None and finish == "length":
+            text = ""  # a model that thinks first got no further: it is paid for, and another try ends there, too
         if not isinstance(text, str):
             return no_answer("an answer without text")
         return Answer(self._scrub(text), self._scrub(finish) if isinstance(finish, str) else "", "")
 
     def _refused(self, error: urllib.error.HTTPError) -> Answer:
         try:
-            said = self._excerpt(error.read(_BLOCK))
+            said = self._excerpt(error.read1(_BLOCK).decode("utf-8", "replace"))  # what has come; no waiting for more
         except (OSError, http.client.HTTPException):
             said = ""
         line = f"HTTP {error.code} {said}".rstrip()
         if error.code in REFUSALS:
             return no_answer(line)
-        if error.code in _AGAIN:
+        if error.code in _AGAIN or error.code >= 500:
             raise _Again(line, retry_after(error.headers.get("Retry-After"), time.time()))
         if error.code in (401, 403):
             variable = f"${self.config.key_variable}" if self._key else "the variable that key_variable names"
             raise UserError(f"{self._url}: {line}; is the right key in {variable}?")
         raise UserError(f"{self._url}: {line}; check endpoint.url and endpoint.model") from None
 
-    def _excerpt(self, data: bytes) -> str:
+    def _excerpt(self, text: str) -> str:
         """The first words of what a server said, for a message: one line, no control characters, no key."""
-        words = self._scrub(data.decode("utf-8", "replace")).split()
+        words = self._scrub(text).split()
         return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(words))[:300]
 
     def _scrub(self, text: str) -> str:

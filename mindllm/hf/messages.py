@@ -1,7 +1,9 @@
 """A user's message as token ids, in the chat template that an exported folder's tokenizer brings.
 
-The template is filled in with a mark in place of the text, and the text is encoded by itself: so nothing in it counts
-as a control token, and a message cannot end itself and begin another. Templates run in transformers' sandbox.
+The whole conversation is encoded at once, as the model has learnt it. Where that would make a control token of a part
+of the message, the message is encoded by itself, as text, and what the tokenizer merges to one all the same (Llama 2's
+does so with </s>) is left out: so a message cannot end itself and begin another. Templates run in transformers'
+sandbox.
 """
 
 from __future__ import annotations
@@ -30,10 +32,19 @@ def open_messages(folder: str | Path) -> Callable[[str], list[int]]:
     before, *after = text.split(_MARK)
     if len(after) != 1:
         raise UserError(f"{folder}: its chat template does not put a message in exactly once")
-    head, tail = (tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"] for part in (before, after[0]))
+    control = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+    def ids_of(part: str, **options: bool) -> list[int]:
+        found: list[int] = tokenizer(part, add_special_tokens=False, verbose=False, **options)["input_ids"]
+        return found
+
+    head, tail = ids_of(before), ids_of(after[0])
+    frame = [i for i in (*head, *tail) if i in control]
 
     def encode(message: str) -> list[int]:
-        ids = tokenizer(message, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        return [*head, *ids, *tail]
+        ids = ids_of(f"{before}{message}{after[0]}")
+        if [i for i in ids if i in control] == frame:
+            return ids
+        return [*head, *(i for i in ids_of(message, split_special_tokens=True) if i not in control), *tail]
 
     return encode

@@ -23,8 +23,13 @@ def messages(matchup: Matchup) -> list[Message]:
 
 
 def judge_by_endpoint(client: Client, matchups: Sequence[Matchup], done: Callable[[int, int], None]) -> list[Ruling]:
-    """A ruling for each matchup. Raises what `Client.ask_all` raises."""
-    return [_ruling(answer) for answer in client.ask_all([messages(m) for m in matchups], done)]
+    """A ruling for each matchup; what the server says of the first refused one is printed. Raises what
+    `Client.ask_all` raises."""
+    found = client.ask_all([messages(m) for m in matchups], done)
+    if refused := [answer.refused for answer in found if answer.refused]:
+        count = f"{len(refused):,} of {len(found):,}"
+        print(f"elo: {count} requests were refused, the first with: {refused[0]}", flush=True)
+    return [_ruling(answer) for answer in found]
 
 
 def _ruling(answer: Answer) -> Ruling:
