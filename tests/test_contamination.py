@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import sys
@@ -42,7 +43,7 @@ from tests.leaked_items import CHINESE, ENGLISH, SETS, TRANSLATION, write_lines,
 from tests.small_tokenizer import write_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCH = ROOT.parent / "shared" / "data" / "bench"
+BENCH = Path(os.environ.get("MINDLLM_DATA", ROOT.parent / "shared" / "data")) / "bench"
 sys.path.insert(0, str(ROOT / "bench"))
 
 import contamination as bench_contamination  # noqa: E402
