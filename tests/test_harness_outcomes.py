@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.harness.outcomes import metric_name, option_texts, outcomes, plain, right_positions
+from eval.harness.outcomes import are_letters, metric_name, option_texts, outcomes, plain, right_positions
 from eval.items import item_id
 
 
@@ -89,8 +89,6 @@ def test_right_positions(task: Choice, expected: list[int] | None) -> None:
 @pytest.mark.parametrize(
     ("doc", "choices", "expected"),
     [
-        ({}, ["noon", "mill"], ["noon", "mill"]),
-        ({"endings": ["茶", "船"]}, ["茶", "船"], ["茶", "船"]),  # short answers are no letters
         ({"choices": ["春天", "秋風"]}, ["A", "B"], ["春天", "秋風"]),
         ({"options": ["one", "two"]}, [" (A)", " (B)"], ["one", "two"]),
         ({"choices": {"text": ["x", "yz"], "label": ["1", "2"]}}, ["１", "２"], ["x", "yz"]),
@@ -102,6 +100,35 @@ def test_right_positions(task: Choice, expected: list[int] | None) -> None:
 )
 def test_option_texts(doc: dict[str, Any], choices: list[str], expected: list[str] | None) -> None:
     assert option_texts(doc, choices) == expected
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        (["noon", "mill"], False),
+        (["茶", "船"], False),
+        (["甲", "乙"], True),
+        ([" (A)", "Ｂ"], True),
+        (["1", "12"], False),
+    ],
+)
+def test_letters(choices: list[str], expected: bool) -> None:
+    assert are_letters(choices) == expected
+
+
+class Columns(Choice):
+    """Choices from the document."""
+
+    def doc_to_choice(self, doc: dict[str, Any]) -> list[str]:
+        return doc["options"]
+
+
+def test_an_item_whose_answers_look_like_letters_stands_for_itself() -> None:
+    task, scores = Columns([], 0), {"acc": 1.0}
+    docs = [{"options": ["十二", "7"]}, {"options": ["1", "2"]}]
+    found = outcomes(task, [sample([-1.0, -2.0], scores, doc, doc_id=i) for i, doc in enumerate(docs)])
+    assert [item["lengths"] for item in found] == [[2, 1], [1, 1]]
+    assert outcomes(task, [sample([-1.0, -2.0], scores, docs[1])])[0]["lengths"] is None  # all of them do
 
 
 def test_ids_are_our_own_or_of_the_text() -> None:

@@ -25,7 +25,7 @@ from eval.harness.prompts import Prompts, choose_subset
 from eval.harness.quiet import seed_everything
 from mindllm.stage import hash_json
 
-FORMAT = 2  # of records; a new one makes the old worthless
+FORMAT = 3  # of records; a new one makes the old worthless
 _BOOTSTRAP_ROUNDS = 1000  # standard errors of metrics that are no plain mean
 _PLACES = ("config_source",)  # where a task's file lies does not change its scores
 

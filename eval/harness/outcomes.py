@@ -33,10 +33,11 @@ def outcomes(task: Any, samples: Iterable[dict[str, Any]]) -> list[dict[str, Any
     Of choices also {choices: log-likelihoods, gold: right positions or None, picked: {metric: position}, lengths: of
     the answer texts in characters, or None, correct: whether acc is 1}; of free answers {answer: what was scored}.
     """
-    found: dict[int, dict[str, Any]] = {}
+    samples, found = list(samples), dict[int, dict[str, Any]]()
+    lettered = all(are_letters(_choices(task, sample["doc"])) for sample in samples)
     for sample in samples:
         if sample["doc_id"] not in found:
-            found[sample["doc_id"]] = _outcome(task, sample)
+            found[sample["doc_id"]] = _outcome(task, sample, lettered)
         values = found[sample["doc_id"]]["values"]
         values |= {metric_name(m, sample["filter"]): plain(sample[m]) for m in sample["metrics"]}
     for item in found.values():
@@ -58,15 +59,15 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _outcome(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
+def _outcome(task: Any, sample: dict[str, Any], lettered: bool) -> dict[str, Any]:
     doc = sample["doc"]
     answers = sample["filtered_resps"]
     if task.OUTPUT_TYPE != "multiple_choice":
         free = {"answer": plain(answers[0])} if task.OUTPUT_TYPE == "generate_until" else {}
         return {"doc_id": sample["doc_id"], "id": _id(doc, _asked(task, doc), []), "values": {}, **free}
-    choices = [str(choice) for choice in task.doc_to_choice(doc)]
+    choices = _choices(task, doc)
     scores = [float(answer[0]) for answer in answers[: len(choices)]]  # twice as many with mutual information
-    texts = option_texts(doc, choices)
+    texts = option_texts(doc, choices) if lettered else choices
     return {
         "doc_id": sample["doc_id"],
         "id": _id(doc, _asked(task, doc), texts or choices),
@@ -110,11 +111,19 @@ def right_positions(task: Any, doc: dict[str, Any], choices: Sequence[str]) -> l
     return sorted(set(found)) or None
 
 
-def option_texts(doc: dict[str, Any], choices: Sequence[str]) -> list[str] | None:
-    """The answers themselves where the choices are letters; None where the document has no column of them."""
+def _choices(task: Any, doc: dict[str, Any]) -> list[str]:
+    """What a model chooses from; nothing in tasks of free answers."""
+    return [str(choice) for choice in task.doc_to_choice(doc)] if task.OUTPUT_TYPE == "multiple_choice" else []
+
+
+def are_letters(choices: Sequence[str]) -> bool:
+    """Whether choices only name answers that stand in the question. One item may by chance have answers 1, 2, 3, 4."""
     marks = [unicodedata.normalize("NFKC", choice).strip(_AROUND_LETTERS) for choice in choices]
-    if not all(_LETTER.fullmatch(mark) for mark in marks):
-        return list(choices)
+    return all(_LETTER.fullmatch(mark) for mark in marks)
+
+
+def option_texts(doc: dict[str, Any], choices: Sequence[str]) -> list[str] | None:
+    """The answers that letters stand for; None where the document has no column of them."""
     columns: list[Any] = [doc.get(name) for name in _OPTIONS]
     columns += [column.get("text") for column in columns if isinstance(column, dict)]
     letters = [chr(ord("A") + number) for number in range(len(choices))]
