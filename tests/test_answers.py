@@ -180,6 +180,12 @@ def test_files_and_models_answer_together(export: Path, prompts: Path, tmp_path:
     with pytest.raises(UserError, match="NO_SUCH_KEY"):
         elo(load(EloConfig, None, [*keys, f'models={{"乙": {{"folder": "{export}"}}}}']))
     assert not (tmp_path / "run").exists()
+    keys[-2:] = ["local.model=x"]
+    missing, other = tmp_path / "none.jsonl", write(tmp_path / "other.jsonl", [{"id": "1", "prompt": "秋"}])
+    for path, words in ((missing, "none.jsonl: cannot be read"), (other, "id '1' has another prompt in")):
+        with pytest.raises(UserError, match=words):  # before anything is written
+            elo(load(EloConfig, None, [*keys, f"prompts={path}", f'models={{"乙": {{"folder": "{export}"}}}}']))
+    assert not (tmp_path / "run").exists()
     paths = answer_files(config)
     assert paths == {"甲": tmp_path / "given/甲.jsonl", "乙": tmp_path / "run/answers/乙/answers.jsonl"}
     assert read_answers(paths).prompts == PROMPTS

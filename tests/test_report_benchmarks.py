@@ -7,7 +7,7 @@ from typing import Any
 
 from score_files import Page, assert_safe, row, suite_rows, write_scores
 
-from eval.harness.scores import _missing_mark
+from eval.harness.scores import _group_marks
 from eval.report.benchmarks import Group, make_section
 from eval.report.compare import render
 from eval.report.entries import missing_parts
@@ -67,6 +67,8 @@ def test_the_mean_is_of_first_shares_with_the_error_of_independent_scores(tmp_pa
 class Tasks(list[Any]):
     """As much of lm-eval's group as counts its tasks."""
 
+    metadata: dict[str, Any] | None = None
+
     def get_all_tasks(self) -> list[int]:
         return list(range(1234))
 
@@ -96,8 +98,12 @@ def test_models_that_lack_the_same_are_named_together(tmp_path: Path) -> None:
 
 
 def test_marks_of_groups_that_are_not_whole_are_recognised() -> None:
-    (mark,) = _missing_mark(Tasks(), 56)
-    assert missing_parts(make_row(row("t", marks=["a subset of 5 of 9 items, seed 1", mark]))) == [mark]
+    members = [{"num_evaluated": 5, "num_total": 9, "seed": 1}] * 56
+    marks = _group_marks(Tasks(), members)
+    assert marks == ["a subset of 280 of 504 items, seed 1", "56 of 1234 parts"]
+    assert missing_parts(make_row(row("t", marks=marks))) == marks[1:]
+    counts = ["1,200 items instead of 14,042", "50 subjects instead of 57"]  # of eval.importing.counts.notes
+    assert missing_parts(make_row(row("t", marks=counts))) == counts[1:]
 
 
 def test_what_is_missing_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -159,6 +159,9 @@ def _given_files(config: EloConfig) -> dict[str, Path]:
         raise UserError(f"answers, models: {len(names)} model(s); a comparison needs two")
     if not config.judgements and config.anchor and config.anchor not in names:
         raise UserError(f"anchor: {config.anchor} is none of {', '.join(names)}")
+    asked, given = read_prompts(config.prompts) if config.models else {}, read_answers(paths).prompts
+    if other := sorted(i for i in asked if given.get(i, asked[i]) != asked[i]):
+        raise UserError(f"prompts: id {other[0]!r} has another prompt in {config.answers}")
     return paths
 
 
@@ -184,8 +187,6 @@ def describe_plan(config: EloConfig) -> str:
         return f"plan: {len(read_judgements(config.judgements)):,} judgements are there; nothing is asked"
     answers = read_answers(_given_files(config))
     asked = read_prompts(config.prompts) if config.models else {}
-    if other := sorted(i for i in asked if answers.prompts.get(i, asked[i]) != asked[i]):
-        raise UserError(f"prompts: id {other[0]!r} has another prompt in {config.answers}")
     chosen = choose_prompts(list({**answers.prompts, **asked}), config.limit, config.seed)
     answered = [*map(set, answers.texts.values()), *[set(asked)] * len(config.models)]
     verdicts = num_verdicts(answered, chosen)

@@ -27,16 +27,13 @@ class Bits:
 
 
 def make_bits(models: Sequence[Model]) -> Bits | None:
-    """Chart and rows of all sources, then languages, then the total; None where no model was measured."""
-    rows: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for part in ("sources", "languages"):
+    """Chart and rows of all sources together, then languages, then each source; None where no model was measured."""
+    totals = [(number, model.bpb["total"]) for number, model in enumerate(models) if model.bpb]
+    rows: dict[str, list[tuple[int, dict[str, Any]]]] = {TOTAL: totals}
+    for part in ("languages", "sources"):
         for number, model in enumerate(models):
             for name, row in ((model.bpb or {}).get(part) or {}).items():
                 rows.setdefault(f"{name} (language)" if part == "languages" else name, []).append((number, row))
-    totals = [(number, model.bpb["total"]) for number, model in enumerate(models) if model.bpb]
-    if not totals:
-        return None
-    rows[TOTAL] = totals
     rows = {name: [(n, row) for n, row in found if row["bpb"]["model"] is not None] for name, found in rows.items()}
     rows = {name: found for name, found in rows.items() if found}
     blocks = [_block(name, found, models) for name, found in rows.items()]

@@ -15,7 +15,8 @@ from eval.report.models import Model, Row
 from eval.report.suite import GROUP_OF, IN_PARTS, TITLES
 from eval.report.units import PERCENT, Unit, unit_of
 
-_SOME_PARTS = re.compile(r"\d[\d,]* of \d[\d,]* parts")  # how eval.harness.scores marks a group that is not whole
+# How eval.harness.scores and eval.importing.counts mark a group that is not whole.
+_SOME_PARTS = re.compile(r"[\d,]+ of [\d,]+ parts|[\d,]+ subjects instead of [\d,]+")
 
 
 @dataclass(frozen=True)
