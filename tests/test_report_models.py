@@ -119,6 +119,15 @@ def test_another_export_than_the_scored_one_says_nothing(tmp_path: Path) -> None
     assert model.step is None and model.facts == [] and "is not the model that was scored" in model.notes[0]
 
 
+def test_a_model_that_lies_elsewhere_is_found(tmp_path: Path) -> None:
+    write_export(tmp_path / "elsewhere", 30)
+    folder = tmp_path / "elsewhere" / "export"
+    write(tmp_path / "run" / "harness" / "plan.json", {"inputs": {"export": hash_model(folder)}})
+    write(tmp_path / "run" / "harness" / "scores.json", {"model": str(folder), "scores": [], "missing": []})
+    model = read_model(tmp_path / "run", "m")
+    assert model.step == 30 and ("class", "LlamaForCausalLM") in model.facts and model.notes == []
+
+
 def test_models_of_one_training_come_by_step(tmp_path: Path) -> None:
     for step in (1000, 200, 30):
         write_export(write_scores(tmp_path / "steps" / f"s{step}", []), step)

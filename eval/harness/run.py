@@ -113,7 +113,8 @@ def run_tasks(config: EvalConfig, stage: Stage, manager: Any, needed: Needs) -> 
     for name, record in records.items():
         lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in record["items"])
         write_text(samples_path(stage.folder, name), "".join(lines))
-    write_json(stage.folder / "scores.json", {"scores": rows, "missing": missing})
+    model_folder = str(Path(config.model).resolve())
+    write_json(stage.folder / "scores.json", {"model": model_folder, "scores": rows, "missing": missing})
     return rows
 
 

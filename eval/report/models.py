@@ -129,11 +129,14 @@ def read_contamination(path: str) -> list[dict[str, Any]] | None:
 def read_model(
     run: Path, name: str, contamination: Sequence[dict[str, Any]] | None = None, export: Path | None = None
 ) -> Model:
-    """What a run folder says. export: the exported folder, RUN/export if None. contamination: lines with an `id`."""
+    """What a run folder says. contamination: lines with an `id`.
+
+    export: the exported folder; None: RUN/export, or the one that scores.json names.
+    """
     found = read_json(run / SCORES) or {}
     if not isinstance(found, dict) or not isinstance(found.get("scores", []), list):
         raise RuntimeError(f"{run / SCORES}: damaged (no scores in it); evaluate again: python -m eval harness CONFIG")
-    export, notes = export or run / "export", []
+    export, notes = export or _export_of(run, found), []
     meta = read_json(export / "meta.json") or {}
     scored = ((read_json(run / "harness" / "plan.json") or {}).get("inputs") or {}).get("export")
     if scored and (export / "config.json").is_file() and scored != hash_model(export):
@@ -158,6 +161,11 @@ def read_model(
         clean=clean,
         notes=notes,
     )
+
+
+def _export_of(run: Path, scores: dict[str, Any]) -> Path:
+    own = run / "export"
+    return own if own.exists() or not scores.get("model") else Path(scores["model"])
 
 
 def make_row(row: dict[str, Any]) -> Row:
