@@ -21,6 +21,7 @@ from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from safetensors.torch import load_file, save_file
 
 from eval.harness.model import SharedPrefixLM
 from eval.harness.quiet import quiet, without_bars
@@ -169,6 +170,17 @@ def test_answers_that_cannot_be_asked_for(llamas: tuple[HFLM, SharedPrefixLM]) -
     for pair, reason in ((("A", ""), "0 tokens of its own"), (("", EN * 20), "1 to 160")):
         with pytest.raises(UserError, match=reason):
             ours.loglikelihood(instances("loglikelihood", ("A", "B"), pair), disable_tqdm=True)
+
+
+def test_weights_that_are_not_there_are_not_drawn(folders: dict[str, str], tmp_path: Path) -> None:
+    """transformers loads such a folder and says so in a log; its scores would be those of chance."""
+    folder = tmp_path / "llama"
+    shutil.copytree(folders["llama"], folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="1 of its weights are not in its files.*up_proj"):
+        SharedPrefixLM(str(folder), device="cpu")
 
 
 def test_one_text_parted_twice(llamas: tuple[HFLM, SharedPrefixLM]) -> None:

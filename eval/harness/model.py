@@ -48,6 +48,20 @@ class Stops(NamedTuple):
     texts: dict[int, list[str]]
 
 
+class _Whole:
+    """A transformers class that loads models with all of their weights or not at all."""
+
+    def __init__(self, kind: Any):
+        self.kind = kind
+
+    def from_pretrained(self, folder: str, **options: Any) -> Any:
+        model, info = self.kind.from_pretrained(folder, output_loading_info=True, **options)
+        lost = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        if lost:
+            raise UserError(f"{folder}: {len(lost)} of its weights are not in its files, or of another size: {lost[0]}")
+        return model
+
+
 class SharedPrefixLM(HFLM):
     """lm-eval's HFLM for causal models, with shared prefixes computed once; takes all of its options, too."""
 
@@ -64,6 +78,13 @@ class SharedPrefixLM(HFLM):
         if self.mixed_precision_dtype is not None:
             raise UserError("mixed_precision_dtype: the scorer computes in the model's own type; set dtype instead")
         self.scorer = Scorer(self.model, self.max_length, batch_tokens)
+
+    def _create_model(self, *arguments: Any, **options: Any) -> None:
+        """As HFLM; raises UserError where files lack weights, which transformers would draw and mention in a log."""
+        kind: Any = vars(self)["AUTO_MODEL_CLASS"]
+        self.AUTO_MODEL_CLASS: Any = _Whole(kind)
+        super()._create_model(*arguments, **options)
+        self.AUTO_MODEL_CLASS = kind
 
     def tok_batch(
         self, texts: Iterable[str], begin: str | None = None, special: bool | None = None
