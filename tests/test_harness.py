@@ -320,6 +320,12 @@ def test_long_prompts_lose_whole_examples(tmp_path: Path) -> None:
     assert 0 < found["letters", "acc"]["shortened"] <= 1
 
 
+def test_scores_that_rounding_may_change_say_so(run: Path) -> None:
+    for dtype, marks in (("float32", []), ("bfloat16", ["computed in bfloat16"])):
+        row = scores(config(run, "rounded", tasks=["tiny_zero"], dtype=dtype))["tiny_zero", "acc"]
+        assert row["marks"] == marks
+
+
 def test_a_mistyped_task_names_the_nearest_and_clears_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores(config(run, "typo"))
     monkeypatch.setattr(verb, "needs", lambda *_: verb.Needs(stock=False, hub=False))  # spares all of lm-eval's tasks

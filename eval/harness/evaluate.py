@@ -144,6 +144,7 @@ def make_record(job: Job, results: dict[str, Any], config: EvalConfig) -> dict[s
     from lm_eval.api.metrics import mean
 
     prompts, metadata = job.prompts, job.task.get_config("metadata") or {}
+    rounded = [] if config.dtype == "float32" else [f"computed in {config.dtype}"]
     samples = results["samples"][job.name]
     metrics = add_errors(job.task, results["results"][job.name], samples, config.seed)
     items = outcomes(job.task, samples)
@@ -161,7 +162,7 @@ def make_record(job: Job, results: dict[str, Any], config: EvalConfig) -> dict[s
         "seed": config.seed,
         "group": metadata.get("group", "other"),
         "benchmark": metadata.get("benchmark", job.name),
-        "marks": list(dict.fromkeys([*metadata.get("marks", []), *prompts.marks])),
+        "marks": list(dict.fromkeys([*metadata.get("marks", []), *prompts.marks, *rounded])),
         "shortened": prompts.num_shortened * share,
         "cut": prompts.num_cut * share,
         "items": items,
