@@ -134,7 +134,14 @@ def online() -> Iterator[dict[str, Any]]:
 
 
 def requests(task: Any, doc: dict[str, Any]) -> list[Any]:
-    """What a model is asked for one item, with the task's own number of examples."""
+    """What a model is asked for one item, with the task's own number of examples.
+
+    Those of the evaluated split come in the order of the file here, for stock tasks have them so, and ours draw.
+    """
+    places = {json.dumps(row, sort_keys=True): number for number, row in enumerate(task.eval_docs)}
+    examples = [(places.get(json.dumps(row, sort_keys=True)), row) for row in task.sampler.df]
+    if all(place is not None for place, _ in examples):
+        task.sampler.replace_df([row for _, row in sorted(examples, key=lambda example: example[0])])
     context = task.fewshot_context(doc, task.config.num_fewshot)
     made = task.construct_requests(doc, context)
     return [request.args for request in (made if isinstance(made, list) else [made])]
@@ -235,7 +242,10 @@ def test_copies_of_an_item_are_no_examples() -> None:
     plain = Dataset.from_list([{"query": "x"}, {"query": "y"}, {"query": "x"}])
     assert helpers.candidates(plain) == [{"query": "y"}]
     many = Dataset.from_list([{"id": str(n)} for n in range(100)])
-    assert len(helpers.candidates(many)) == helpers.MAX_EXAMPLES
+    drawn = [row["id"] for row in helpers.candidates(many)]
+    assert len(set(drawn)) == helpers.MAX_EXAMPLES and drawn != sorted(drawn, key=int)
+    backwards = Dataset.from_list([{"id": str(n)} for n in reversed(range(100))])
+    assert [row["id"] for row in helpers.candidates(backwards)] == drawn, "whatever the order of the file"
 
 
 def test_marks(offline: Any) -> None:

@@ -6,7 +6,7 @@ Rows of a set are read once and kept by subject: 57 tasks of one set cost one re
 
 import ast
 import functools
-import itertools
+import hashlib
 import json
 import re
 from collections import Counter
@@ -42,14 +42,16 @@ def _by_subject(path):
 
 
 def candidates(rows):
-    """Where leave-one-out examples come from: the first MAX_EXAMPLES rows whose text occurs once in the split.
+    """Where leave-one-out examples come from: MAX_EXAMPLES rows drawn among those whose text occurs once in the split.
 
-    lm-eval takes the item itself out of these; a second copy of it would stay. Few, for it compares all with each item.
+    Drawn by a hash of the row: files are often in order of source, and twins stand side by side. lm-eval takes the item
+    itself out of these; a second copy of it would stay. Few, for it compares all with each item.
     """
     keys = list(rows["id"]) if "id" in rows.column_names else [json.dumps(row, sort_keys=True) for row in rows]
     copies = Counter(keys)
     unique = (number for number, key in enumerate(keys) if copies[key] == 1)
-    return [rows[number] for number in itertools.islice(unique, MAX_EXAMPLES)]
+    drawn = sorted(unique, key=lambda number: hashlib.sha256(f"example {keys[number]}".encode()).digest())
+    return [rows[number] for number in drawn[:MAX_EXAMPLES]]
 
 
 def math_examples():
