@@ -8,7 +8,8 @@ from typing import Any
 import common  # noqa: F401  the repository on Python's path
 import numpy as np
 
-from eval.bpb import encode, list_folders, model_bits, read_texts
+from eval.bpb import encode, list_folders, read_texts
+from eval.model_bits import model_bits
 from mindllm.tokenizer import load_tokenizer
 
 TOTALS = ("total", "zh", "en", "other")

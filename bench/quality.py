@@ -35,7 +35,7 @@ import torch
 import training
 from common_judge import Held, bits_per_byte, draw, print_table, read_held
 
-from eval.bpb import open_model
+from eval.model_bits import open_model
 from mindllm.config import load
 from mindllm.models import MODELS
 from mindllm.shards import Shards, list_split
@@ -161,10 +161,14 @@ class AsHuggingFace:
     """Our model, called as transformers' are."""
 
     def __init__(self, model: Any):
-        self.model, self.config, self.device = model, model.config, torch.device("cpu")
+        self.model, self.device = model, torch.device("cpu")
+        self.config = SimpleNamespace(get_text_config=lambda: model.config)
 
     def __call__(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
         return SimpleNamespace(logits=self.model(input_ids))
+
+    def get_output_embeddings(self) -> None:
+        """None: logits are taken as they come."""
 
 
 class Theirs:

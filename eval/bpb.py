@@ -4,8 +4,7 @@ Bits per byte compares models across tokenizers, languages and lengths: all bits
 over the UTF-8 bytes of the text. Text, not token ids, is what goes in: held-out shards are decoded, and encoded again
 by the exported tokenizer; or any text is measured (`texts`), without n-gram models, for there nothing says what a model
 was trained on. Long documents are read in windows that overlap by half: beyond the first window, every token sees
-at least half a window. Cost: about two forward passes over the text; memory: the logits of a batch and what ngram.py
-needs.
+at least half a window (model_bits.py). Cost: about two forward passes over the text, and what ngram.py needs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,6 +21,7 @@ from rich.table import Table
 from eval.config import EvalConfig
 from eval.contamination.texts import TextFile, list_files, read
 from eval.exported import hash_model
+from eval.model_bits import model_bits, open_model
 from eval.ngram import Trigram
 from mindllm.config import UserError
 from mindllm.language import language
@@ -39,15 +38,6 @@ class Held(NamedTuple):
 
     documents: list[np.ndarray]
     num_bytes: int
-
-
-class Window(NamedTuple):
-    """Inputs begin..end-1 of one document's sequence; predictions from `first` on count, earlier ones did before."""
-
-    document: int
-    begin: int
-    first: int
-    end: int
 
 
 def bpb(config: EvalConfig) -> int:
@@ -188,18 +178,6 @@ def _per_byte(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def open_model(folder: str | Path) -> tuple[Any, Any]:
-    """The exported model (eval mode, fp32, on a GPU where there is one) and its tokenizer. slow: some seconds."""
-    from mindllm.hf.export import (
-        load_exported,
-        quiet,
-    )  # here, so that `report` and `--help` do not wait for transformers
-
-    quiet()
-    model, tokenizer = load_exported(Path(folder))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
-
-
 def read_texts(folder: Path, tokenizer: Tokenizer, max_bytes: int) -> list[str]:
     """The texts of a shard folder from the start, as many as fit into `max_bytes` of UTF-8, but at least one.
 
@@ -217,49 +195,6 @@ def encode(texts: Sequence[str], tokenizer: Any) -> Held:
         return Held([], 0)
     found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return Held([np.array(ids, dtype=np.int64) for ids in found], sum(len(t.encode("utf-8")) for t in texts))
-
-
-def list_windows(document: int, num_inputs: int, size: int) -> Iterator[Window]:
-    """Windows of at most `size` inputs, half a window apart; together they predict each of the positions once."""
-    stride, done = max(size // 2, 1), 0
-    for begin in range(0, num_inputs, stride):
-        end = min(begin + size, num_inputs)
-        yield Window(document, begin, done, end)
-        done = end
-        if end == num_inputs:
-            return
-
-
-@torch.inference_mode()
-def model_bits(
-    model: Any, documents: Sequence[np.ndarray], eos: int, batch_size: int, begin: int | None = None
-) -> np.ndarray:
-    """float64 (num_documents,): bits to tell each document's tokens and its end, the first one after `begin` (None:
-    `eos`).
-
-    Windows are batched by length, so padding is short; it stands right of the text, where no prediction looks.
-    """
-    size, begin = model.config.max_position_embeddings, eos if begin is None else begin
-    sequences = [torch.from_numpy(np.concatenate(([begin], d, [eos])).astype(np.int64)) for d in documents]
-    windows = [w for i, s in enumerate(sequences) for w in list_windows(i, len(s) - 1, size)]
-    windows.sort(key=lambda w: w.begin - w.end)  # longest first: the largest batch comes first, and fails first
-    bits = np.zeros(len(documents))
-    for start in range(0, len(windows), batch_size):
-        batch = windows[start : start + batch_size]
-        for window, value in zip(batch, _window_bits(model, batch, sequences), strict=True):
-            bits[window.document] += value
-    return bits
-
-
-def _window_bits(model: Any, batch: Sequence[Window], sequences: Sequence[torch.Tensor]) -> Iterator[float]:
-    rows = [sequences[w.document][w.begin : w.end] for w in batch]
-    inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)  # (B, T)
-    logits = model(input_ids=inputs, use_cache=False).logits  # (B, T, V)  memory: B*T*V*4 bytes
-    for window, row in zip(batch, logits, strict=True):
-        scored = row[window.first - window.begin : window.end - window.begin].float()
-        targets = sequences[window.document][window.first + 1 : window.end + 1].to(row.device)
-        loss = torch.nn.functional.cross_entropy(scored, targets, reduction="none")
-        yield float(loss.double().sum()) / float(np.log(2))
 
 
 def print_bpb(result: dict[str, Any]) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import tiny_export
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.bpb import _notes, _rows, bpb, encode, list_windows, measure, model_bits, open_model, read_texts
+from eval.bpb import _notes, _rows, bpb, encode, measure, read_texts
 from eval.exported import hash_model
+from eval.model_bits import context, find_head, list_windows, model_bits, open_model
 from mindllm.config import UserError
 from mindllm.language import language
 
@@ -75,6 +77,39 @@ def test_bits_equal_the_loss_of_transformers(run: Path) -> None:
         losses.append(model(ids, labels=ids).loss.item() * (len(document) + 1) / np.log(2))
     assert model_bits(model, documents, EOS, 2, begin=2) == pytest.approx(losses, rel=1e-5)
     assert model_bits(model, documents, EOS, 2) != pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("positions", [1, 3, 16])
+def test_the_head_in_parts_and_whole_logits_give_the_same_bits(
+    run: Path, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = open_model(run / "export")
+    documents = [np.random.default_rng(4).integers(3, 300, n) for n in (2, 16, 41)]
+    whole = model_bits(model, documents, EOS, 3)
+    monkeypatch.setattr("eval.model_bits._POSITIONS", positions)
+    assert find_head(model) is model.get_output_embeddings()
+    assert model_bits(model, documents, EOS, 3) == pytest.approx(whole, rel=1e-6)
+    monkeypatch.setattr("eval.model_bits.find_head", lambda _: None)
+    assert model_bits(model, documents, EOS, 3) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_logits_that_are_capped_afterwards_are_the_models_own(softcap: float | None) -> None:
+    config = transformers.Gemma2Config(
+        vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=16, final_logit_softcapping=softcap,
+    )  # fmt: skip
+    model = transformers.Gemma2ForCausalLM(config).eval()
+    assert (find_head(model) is None) == (softcap is not None)
+    documents = [np.random.default_rng(5).integers(3, 300, 9)]
+    ids = torch.tensor([[EOS, *documents[0], EOS]])
+    loss = model(ids, labels=ids).loss.item() * 10 / np.log(2)
+    assert model_bits(model, documents, EOS, 1) == pytest.approx([loss], rel=1e-5)
+
+
+def test_a_model_without_a_limit_is_read_in_windows() -> None:
+    config = transformers.MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, state_size=4)
+    assert context(transformers.MambaForCausalLM(config)) == 2_048
 
 
 def test_a_begin_token_of_the_models_own_comes_first(run: Path, tmp_path: Path) -> None:
