@@ -1,4 +1,4 @@
-"""How many bits an exported model needs to tell documents: windows over long ones, batches by length, the head in parts.
+"""Bits that an exported model needs to tell documents: windows over long ones, batches by length, the head in parts.
 
 Logits of a whole window are the largest thing here (32,768 positions and 150,000 tokens: 20 GB), so where the head
 is a function of the last states alone, which a trial shows, it is applied to some positions at a time.
