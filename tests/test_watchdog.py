@@ -64,9 +64,14 @@ from pathlib import Path
 from mindllm.train.watchdog import Watchdog
 
 out, rank, mood = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-with Watchdog(out, rank, 3, 1.0) as dog:
-    while len(list(out.glob("alive/rank-*.json"))) < 3:  # as a process group begins: together
+def together(files):  # as a process group begins; a busy machine may load one process seconds after another
+    while len(list(out.glob(files))) < 3:
         time.sleep(0.01)
+
+(out / f"ready-{rank}").touch()
+together("ready-*")
+with Watchdog(out, rank, 3, 2.0) as dog:
+    together("alive/rank-*.json")
     for step in range(5):
         dog.at("data", step)
         if mood == "hangs" and step == 3:

@@ -11,9 +11,7 @@ import functools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,13 +25,13 @@ from eval.contamination.grams import fold
 from eval.contamination.index import Index, open_index
 from eval.contamination.search import BATCH_CHARACTERS, Found, search
 from eval.contamination.texts import Document, Skipped, TextFile, read
+from eval.progress import Parts
 from mindllm.config import RunFailed
 from mindllm.stage import write_json
 from mindllm.text import units
 
 PIECE, OVERLAP = 200_000, 20_000  # characters
 _EXCERPT = 200  # characters
-_LINE_SECONDS = 60.0  # between two lines about work that goes on
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,20 @@ def scan_all(files: Sequence[TextFile], task: Task, num_workers: int) -> list[Pa
     missing.sort(key=lambda n: -files[n].path.stat().st_size)  # the longest first, so that the last ones end together
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(missing))
     if num_workers <= 1:
-        for number in missing:
-            scan(files[number], results[number], task)
+        with Parts("contamination", len(missing), "files") as parts:
+            for number in missing:
+                parts.begin(files[number].label)
+                scan(files[number], results[number], task)
+                parts.done()
         return results
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, _begin) as pool:
+    shown = Parts("contamination", len(missing), "files")
+    with ProcessPoolExecutor(num_workers, context, _begin) as pool, shown as parts:
         futures = [pool.submit(scan, files[number], results[number], task) for number in missing]
         try:
-            last = time.monotonic()
-            for done, future in enumerate(as_completed(futures), 1):
+            for future in as_completed(futures):
                 future.result()
-                if time.monotonic() - last >= _LINE_SECONDS:
-                    last = time.monotonic()
-                    print(f"contamination: {done} of {len(missing)} files", file=sys.stderr, flush=True)
+                parts.done()
         except BrokenProcessPool:
             raise RunFailed("a worker process died (out of memory?); the same command goes on from here") from None
         finally:

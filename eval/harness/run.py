@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
 
 from eval.config import EvalConfig
 from eval.exported import hash_model
@@ -28,6 +24,7 @@ from eval.harness.evaluate import Job, evaluate, hash_code, make_job
 from eval.harness.scores import make_rows
 from eval.harness.table import missing_lines, print_scores
 from eval.harness.tasks import Loaded, Needs, find_tasks, hash_tasks, load_tasks, needs
+from eval.progress import Parts
 from mindllm.config import RunFailed, UserError
 from mindllm.stage import Stage, held, read_json, write_json, write_text
 
@@ -132,14 +129,18 @@ def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> list[dict[str
     if left and len(left) < len(jobs):
         print(f"harness: {len(jobs) - len(left)} of {len(jobs)} tasks were evaluated before", flush=True)
     if left:
-        with quiet.environment(quiet.ONE_PROCESS), quiet.without_bars(), quiet.compiled_templates(), _bar() as bar:
+        with (
+            quiet.environment(quiet.ONE_PROCESS),
+            quiet.without_bars(),
+            quiet.compiled_templates(),
+            Parts("harness", len(left), "tasks") as parts,
+        ):
             lm = load_model(config)
-            shown = bar.add_task("", total=len(left))
             for job in left:
-                bar.update(shown, description=job.name)
+                parts.begin(job.name)
                 write_json(_record_path(folder, job), evaluate(lm, job, config))
                 stored[job.name] = _stored(folder, job)
-                bar.advance(shown)
+                parts.done()
     return [stored[job.name] for job in jobs]
 
 
@@ -153,11 +154,6 @@ def _stored(folder: Path, job: Job) -> Any:
     if record is not None and not (isinstance(record, dict) and record.get("key") == job.key):
         raise UserError(f"{path}: damaged (no record of {job.name}); {_DELETE}")
     return record
-
-
-def _bar() -> Progress:
-    """A bar over tasks, on a terminal only; on stderr, for what lm-eval prints is kept from stdout."""
-    return Progress(console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty())
 
 
 def load_model(config: EvalConfig) -> Any:
