@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mindllm.config import UserError, load
 from mindllm.generate import Settings
 from mindllm.hf.chat import chat_template
 from mindllm.hf.messages import open_messages
+from mindllm.language import language
 from mindllm.stage import read_json, write_json
 from mindllm.tokenizer import Tokenizer
 
@@ -66,6 +68,14 @@ def test_a_model_answers_and_a_killed_run_goes_on(
         write_answers(tmp_path / "a", Answerer(str(export), chat=True), str(prompts), SETTINGS, False)
     chat = write_answers(tmp_path / "c", Answerer(str(export), chat=True), str(prompts), SETTINGS, False)
     assert [row["answer"] for row in read(chat)] != [row["answer"] for row in rows]
+
+
+def test_the_prompts_that_come_along_hold_both_languages_and_scripts(tmp_path: Path) -> None:
+    prompts = read_prompts(Path(__file__).parent.parent / load(EloConfig, "configs/eval/elo.yaml").prompts)
+    found = Counter(language(prompt) for prompt in prompts.values())
+    assert found["en"] >= 10 and found["zh-Hans"] >= 6 and found["zh-Hant"] >= 3
+    with pytest.raises(UserError, match="nowhere.jsonl: no such file; one line a prompt"):
+        read_prompts(tmp_path / "nowhere.jsonl")
 
 
 def test_a_prompt_that_leaves_no_room_is_named_before_any_is_answered(
@@ -157,8 +167,6 @@ def test_wrong_prompts_are_named(tmp_path: Path) -> None:
     for wrong, words in ((rows, ":2: id '1' comes twice"), ([{"id": 1, "prompt": " "}], "empty"), ([], "no prompts")):
         with pytest.raises(UserError, match=words):
             read_prompts(write(tmp_path / "p.jsonl", wrong))
-    with pytest.raises(UserError, match="cannot be read"):
-        read_prompts(tmp_path / "nowhere.jsonl")
     with pytest.raises(UserError, match="holds no NAME.jsonl"):
         list_answers(tmp_path / "nowhere")
 
@@ -182,7 +190,7 @@ def test_files_and_models_answer_together(export: Path, prompts: Path, tmp_path:
     assert not (tmp_path / "run").exists()
     keys[-2:] = ["local.model=x"]
     missing, other = tmp_path / "none.jsonl", write(tmp_path / "other.jsonl", [{"id": "1", "prompt": "秋"}])
-    for path, words in ((missing, "none.jsonl: cannot be read"), (other, "id '1' has another prompt in")):
+    for path, words in ((missing, "none.jsonl: no such file"), (other, "id '1' has another prompt in")):
         with pytest.raises(UserError, match=words):  # before anything is written
             elo(load(EloConfig, None, [*keys, f"prompts={path}", f'models={{"乙": {{"folder": "{export}"}}}}']))
     assert not (tmp_path / "run").exists()

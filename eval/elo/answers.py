@@ -39,6 +39,8 @@ class Answers(NamedTuple):
 
 def read_prompts(path: str | Path) -> dict[str, str]:
     """Prompts by id of a file with rows {"id", "prompt"}. Raises UserError for rows that are not, or come twice."""
+    if not Path(path).is_file():
+        raise UserError(f'prompts: {path}: no such file; one line a prompt, {{"id": "1", "prompt": "..."}}')
     prompts: dict[str, str] = {}
     for number, row in read_rows(path, ("id", "prompt")):
         if row["id"] in prompts:
