@@ -74,6 +74,7 @@ def true_ratings(num_prompts: int = NUM_PROMPTS_OF_TRUTH) -> np.ndarray:
 
 
 def logistic(x: np.ndarray) -> np.ndarray:
+    """Probability of log odds."""
     return 1 / (1 + np.exp(-x))
 
 
@@ -104,6 +105,7 @@ def first_answers(num_prompts: int) -> np.ndarray:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500, help="simulations of each number of prompts")
     parser.add_argument("--prompts", type=int, nargs="+", default=[10, 20, 40, 100, 300])

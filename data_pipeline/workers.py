@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from data_pipeline.local_engine import DIED, DONE, REFUSED, UNLOADABLE, Ended, Engine, InProcess, Processes, num_cpus
-from data_pipeline.progress import Meter
 from mindllm.config import RunFailed, UserError
+from mindllm.progress import Meter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

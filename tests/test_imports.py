@@ -19,7 +19,7 @@ PACKAGES = ("mindllm", "data_pipeline", "eval")
 MAY_IMPORT = {"mindllm": {"mindllm"}, "data_pipeline": {"data_pipeline", "mindllm"}, "eval": {"eval", "mindllm"}}
 GROUPS = (  # a module of mindllm imports from its own group and those before it
     "config",
-    "cli stage hashing text language page host",
+    "cli stage hashing text language page host progress",
     "tokenizer shard_files shard_faults shards mixture endpoint",
     "attention loss models",
     "hf",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from data_pipeline.progress import Meter, duration
+from mindllm.progress import Meter, duration
 
 
 @dataclass
@@ -106,3 +106,16 @@ def test_a_terminal_gets_a_bar_that_goes_away() -> None:
 def test_durations() -> None:
     said = [duration(s) for s in (0.4, 59, 60, 3599, 7380, 86_399, 90_000, 1e7)]
     assert said == ["0 s", "59 s", "1 min", "1 h 0 min", "2 h 3 min", "1 d 0 h", "1 d 1 h", "115 d 17 h"]
+
+
+def test_an_item_at_work_is_named_as_it_is_and_a_log_says_so_at_its_begin() -> None:
+    meter, clock, out = meter_of(["a", "b", "c"])
+    with meter:
+        meter.begin("mindllm_mmlu_law")
+        assert meter.status() == "0 of 3; at work: mindllm_mmlu_law"
+        clock.now += 40
+        meter.advance(0)
+        assert out.getvalue() == ""
+        clock.now += 20
+        meter.begin("mindllm_ceval_[法学]")
+    assert out.getvalue() == "clean: 网: 1 of 3, 1 a minute, 2 min left; at work: mindllm_ceval_[法学]\n"

@@ -22,9 +22,9 @@ from data_pipeline.duplicates.bands import TASK_BYTES
 from data_pipeline.duplicates.sketches import HEAD, Part, batches
 from data_pipeline.local_engine import num_cpus
 from data_pipeline.parquet import read_documents
-from data_pipeline.progress import duration
 from data_pipeline.workers import WorkersConfig
 from mindllm.config import UserError
+from mindllm.progress import duration
 
 PROBE_BYTES = 2_000_000
 PROCESS_BYTES = 250_000_000  # memory: a worker with its libraries, one row group, one block of signatures

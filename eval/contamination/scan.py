@@ -25,8 +25,8 @@ from eval.contamination.grams import fold
 from eval.contamination.index import Index, open_index
 from eval.contamination.search import BATCH_CHARACTERS, Found, search
 from eval.contamination.texts import Document, Skipped, TextFile, read
-from eval.progress import Parts
 from mindllm.config import RunFailed
+from mindllm.progress import Meter
 from mindllm.stage import write_json
 from mindllm.text import units
 
@@ -68,21 +68,21 @@ def scan_all(files: Sequence[TextFile], task: Task, num_workers: int) -> list[Pa
     missing = [number for number, path in enumerate(results) if not path.exists()]
     missing.sort(key=lambda n: -files[n].path.stat().st_size)  # the longest first, so that the last ones end together
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(missing))
+    meter = Meter("contamination", [files[number] for number in missing])
     if num_workers <= 1:
-        with Parts("contamination", len(missing), "files") as parts:
-            for number in missing:
-                parts.begin(files[number].label)
+        with meter:
+            for place, number in enumerate(missing):
+                meter.begin(files[number].label)
                 scan(files[number], results[number], task)
-                parts.done()
+                meter.advance(place)
         return results
     context = multiprocessing.get_context("spawn")
-    shown = Parts("contamination", len(missing), "files")
-    with ProcessPoolExecutor(num_workers, context, _begin) as pool, shown as parts:
-        futures = [pool.submit(scan, files[number], results[number], task) for number in missing]
+    with ProcessPoolExecutor(num_workers, context, _begin) as pool, meter:
+        places = {pool.submit(scan, files[n], results[n], task): place for place, n in enumerate(missing)}
         try:
-            for future in as_completed(futures):
+            for future in as_completed(places):
                 future.result()
-                parts.done()
+                meter.advance(places[future])
         except BrokenProcessPool:
             raise RunFailed("a worker process died (out of memory?); the same command goes on from here") from None
         finally:

@@ -51,6 +51,11 @@ class TextFile(NamedTuple):
         path = self.path.resolve()
         return {str(path), str(path.parent)} if self.kind == ITEMS else {str(path)}
 
+    @property
+    def num_bytes(self) -> int | None:
+        """Bytes on disk; None for one of several files of token shards."""
+        return None if self.kind == TOKENS else self.path.stat().st_size
+
     def hash(self) -> str:
         """What changes when the text does."""
         if self.kind == TOKENS:

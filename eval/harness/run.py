@@ -24,8 +24,8 @@ from eval.harness.evaluate import Job, evaluate, hash_code, make_job
 from eval.harness.scores import make_rows
 from eval.harness.table import missing_lines, print_scores
 from eval.harness.tasks import Loaded, Needs, find_tasks, hash_tasks, load_tasks, needs
-from eval.progress import Parts
 from mindllm.config import RunFailed, UserError
+from mindllm.progress import Meter
 from mindllm.stage import Stage, held, read_json, write_json, write_text
 
 SETTINGS = ("tasks", "num_fewshot", "limit", "limits", "examples", "scorer", "batch_size", "dtype", "seed")
@@ -133,14 +133,14 @@ def _records(jobs: list[Job], config: EvalConfig, folder: Path) -> list[dict[str
             quiet.environment(quiet.ONE_PROCESS),
             quiet.without_bars(),
             quiet.compiled_templates(),
-            Parts("harness", len(left), "tasks") as parts,
+            Meter("harness", left) as meter,
         ):
             lm = load_model(config)
-            for job in left:
-                parts.begin(job.name)
+            for number, job in enumerate(left):
+                meter.begin(job.name)
                 write_json(_record_path(folder, job), evaluate(lm, job, config))
                 stored[job.name] = _stored(folder, job)
-                parts.done()
+                meter.advance(number)
     return [stored[job.name] for job in jobs]
 
 

@@ -41,7 +41,7 @@ class Meter:
         self._num_items, self._total = len(items), sum(self._sizes) if self._sizes else len(items)
         self._num_done, self._done = 0, 0
         self._samples = deque([(clock(), 0)])  # (time, done), a second apart at least
-        self._next_line = clock() + LINE_SECONDS
+        self._next_line, self._name = clock() + LINE_SECONDS, ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,12 +52,20 @@ class Meter:
         )
         self._task = self._bar.add_task(title, total=self._total)
 
+    def begin(self, name: str) -> None:
+        """Work on an item begins that is worth naming, for items may differ much in length."""
+        self._name = name
+        self._log()
+
     def advance(self, index: int) -> None:
         """Item number `index` is over."""
         self._num_done += 1
         self._done += self._sizes[index] if self._sizes else 1
         self._sample()
         self._bar.update(self._task, completed=self._done)
+        self._log()
+
+    def _log(self) -> None:
         if not self._console.is_terminal and self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_SECONDS
             self._console.print(
@@ -79,7 +87,7 @@ class Meter:
         if rate:
             parts.append(_bytes_rate(rate) if self._sizes else _items_rate(rate))
             parts.append(f"{duration((self._total - self._done) / rate)} left")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; at work: {self._name}" if self._name else "")
 
     def __enter__(self) -> Meter:
         self._bar.start()
