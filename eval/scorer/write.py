@@ -19,6 +19,7 @@ from eval.scorer.tree import common
 from mindllm.config import RunFailed
 
 _SHARED = -1  # owner of the slots that every prompt sees
+_NONE = -1  # place of the best logit among such as are no numbers
 CPU_ROWS, GPU_ROWS = 8, 64  # prompts at a time: each sees its own tokens only, but is compared with all
 
 
@@ -46,10 +47,10 @@ class _Row:
         own = (self.owners[None, :] == owners[:, None]) | (self.owners[None, :] == _SHARED)
         visible = own & (np.concatenate([before, positions])[None, :] <= positions[:, None])
         states = self.model.run(tokens, positions, torch.from_numpy(visible).to(self.model.device), wanted, keep)
-        logits = self.model.logits(states)
-        if bool(logits.isnan().any()):  # sync: once a pass
+        best, places = self.model.logits(states).max(dim=-1)  # of logits with a nan the best is one
+        found: list[int] = places.masked_fill(best.isnan(), _NONE).tolist()  # sync: once a pass
+        if _NONE in found:
             raise RunFailed(NO_NUMBERS)
-        found: list[int] = logits.argmax(dim=-1).tolist() if len(wanted) else []
         return found
 
 
